@@ -1,0 +1,73 @@
+"""Guests: trying without an account, and keeping what was done when an account comes later."""
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.views import LoginView, SignupView
+from django.conf import settings
+from django.contrib.auth import login
+from django.dispatch import Signal
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from simulator.problems import Problem
+
+# Sent with `guest` and `user` when a guest logs in to an account that existed before. Whoever keeps rows of
+# the guest's moves them to the user.
+guest_became_user = Signal()
+
+
+class GuestAwareAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ships no types
+    def new_user(self, request: HttpRequest) -> User:
+        """A guest who signs up stays the same person, with everything done so far."""
+        if request.user.is_authenticated and request.user.is_guest:
+            return request.user
+        user: User = super().new_user(request)
+        return user
+
+    def save_user(self, request: HttpRequest, user: User, form: object, commit: bool = True) -> User:
+        user.is_guest = False
+        saved: User = super().save_user(request, user, form, commit=commit)
+        return saved
+
+
+class GuestSignupView(SignupView):  # type: ignore[misc]  # allauth ships no types
+    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        response: HttpResponse = _past_the_door(request) or super().dispatch(request, *args, **kwargs)
+        return response
+
+
+class GuestLoginView(LoginView):  # type: ignore[misc]  # allauth ships no types
+    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        response: HttpResponse = _past_the_door(request) or super().dispatch(request, *args, **kwargs)
+        return response
+
+    def form_valid(self, form: object) -> HttpResponse:
+        before = self.request.user
+        response: HttpResponse = super().form_valid(form)
+        user = self.request.user
+        if before.is_authenticated and before.is_guest and user.is_authenticated and user != before:
+            guest_became_user.send(sender=type(self), guest=before, user=user)
+        return response
+
+
+def _past_the_door(request: HttpRequest) -> HttpResponse | None:
+    """Send away whoever has an account and is logged in to it; a guest may sign up and log in."""
+    if request.user.is_authenticated and not request.user.is_guest:
+        return redirect(settings.LOGIN_REDIRECT_URL)
+    return None
+
+
+def let_in(request: HttpRequest) -> User:
+    """Give the person who asks, making and logging in a guest where nobody is logged in yet.
+
+    Raises:
+        Problem: 401 when guests are not allowed.
+    """
+    if request.user.is_authenticated:
+        return request.user
+    if not settings.ALLOW_GUESTS:
+        raise Problem(_("Log in or sign up to start."), code="not_authenticated", status=401)
+    guest = User.objects.create_guest()
+    login(request, guest, backend="django.contrib.auth.backends.ModelBackend")
+    return guest

@@ -1,0 +1,71 @@
+"""Tokens: how a program proves who it is, `Authorization: Bearer TOKEN`."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from asgiref.sync import markcoroutinefunction, sync_to_async
+from django.http import HttpRequest, HttpResponseBase
+from knox.auth import TokenAuthentication
+from knox.models import AuthToken
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from accounts.models import User
+from simulator.problems import as_json, invalid_token
+
+TOKEN_LIFETIME = timedelta(days=90)
+
+
+def create_token(user: User) -> str:
+    """Make a token and give its text, which is stored hashed and cannot be read again."""
+    _, text = AuthToken.objects.create(user=user, expiry=TOKEN_LIFETIME)
+    return str(text)
+
+
+def bearer_token_middleware(
+    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
+) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
+    """Let a valid token stand in for the session, for Django's own views and DRF's alike.
+
+    A browser never sends a token by itself, so a request that carries one needs no CSRF check.
+    """
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        if request.headers.get("Authorization", "").lower().startswith("bearer "):
+            try:
+                user = await sync_to_async(_user_of_token)(request)
+            except AuthenticationFailed:
+                return as_json(invalid_token())
+            request.user = user
+            request.auser = _giver_of(user)
+            request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # noqa: SLF001  # as Django's test client
+        return await get_response(request)
+
+    markcoroutinefunction(middleware)
+    return middleware
+
+
+bearer_token_middleware.async_capable = True  # type: ignore[attr-defined]
+bearer_token_middleware.sync_capable = False  # type: ignore[attr-defined]
+
+
+def _user_of_token(request: HttpRequest) -> User:
+    user, _ = TokenAuthentication().authenticate(request)
+    if not isinstance(user, User):
+        raise AuthenticationFailed
+    return user
+
+
+def _giver_of(user: User) -> Callable[[], Awaitable[User]]:
+    async def auser() -> User:
+        return user
+
+    return auser
+
+
+class SessionOrToken(SessionAuthentication):
+    """Whoever the middleware found, by session (then with CSRF) or by token."""
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"

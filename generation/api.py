@@ -1,0 +1,69 @@
+"""Generations over HTTP: the stored row, always; its stream; its cancel."""
+
+import uuid
+
+from asgiref.sync import async_to_sync
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.views.decorators.http import require_GET
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.generics import RetrieveAPIView, get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.current import asigned_in, signed_in
+from generation import producer, streams
+from generation.models import Generation
+from simulator.problems import json_problems
+
+
+class GenerationSerializer(serializers.ModelSerializer[Generation]):
+    class Meta:
+        model = Generation
+        fields = [
+            "id",
+            "kind",
+            "status",
+            "source",
+            "text",
+            "model",
+            "fault",
+            "finish_reason",
+            "prompt_tokens",
+            "completion_tokens",
+            "created_at",
+            "started_at",
+            "first_token_at",
+            "finished_at",
+        ]
+
+
+class GenerationDetail(RetrieveAPIView[Generation]):
+    """One generation as it is stored, whatever became of the connection that asked for it."""
+
+    serializer_class = GenerationSerializer
+
+    def get_object(self) -> Generation:
+        return get_object_or_404(Generation.objects.visible_to(signed_in(self.request)), pk=self.kwargs["pk"])
+
+
+class GenerationCancel(APIView):
+    """Stop a generation. What was written is kept; stopping one that has ended changes nothing."""
+
+    @extend_schema(request=None, responses=GenerationSerializer)
+    def post(self, request: Request, pk: uuid.UUID) -> Response:
+        generation = get_object_or_404(Generation.objects.visible_to(signed_in(request)), pk=pk)
+        async_to_sync(producer.cancel)(generation.pk)
+        generation.refresh_from_db()
+        return Response(GenerationSerializer(generation).data)
+
+
+@json_problems
+@require_GET
+async def generation_stream(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
+    user = await asigned_in(request)
+    generation = await Generation.objects.visible_to(user).filter(pk=pk).afirst()
+    if generation is None:
+        raise Http404
+    return await streams.respond(request, generation)

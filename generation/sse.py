@@ -1,0 +1,63 @@
+"""Server-Sent Events: frames, headers, and giving back what Django would hold while a stream is open."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import connections
+from django.http import StreamingHttpResponse
+
+from generation.cursor import Cursor
+
+CONTENT_TYPE = "text/event-stream"
+# Sent at once, so that a proxy and the browser have a first byte to pass on: how long to wait before coming back,
+# and a comment.
+OPENING = b"retry: 1500\n: stream open\n\n"
+COMMENT = b": still here\n\n"
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def frame(event_type: str, data: Mapping[str, object], *, cursor: Cursor) -> bytes:
+    """Give one event. JSON escapes newlines, so the frame is always one `data:` line."""
+    return f'id: {cursor}\ndata: {{"type":"{event_type}","data":{_dumps(data)}}}\n\n'.encode()
+
+
+def stream_response(frames: AsyncGenerator[bytes, None]) -> StreamingHttpResponse:
+    """Give the response that sends these frames, holding neither thread nor database connection meanwhile."""
+    return StreamingHttpResponse(
+        _released(frames),
+        content_type=CONTENT_TYPE,
+        headers={
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",  # nginx would hold the text back
+            "Content-Encoding": "identity",  # and nothing may compress it: small frames would be buffered and grow
+        },
+    )
+
+
+async def _released(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(frames):
+        await release_request_resources()
+        yield OPENING
+        async for part in frames:
+            yield part
+
+
+async def release_request_resources() -> None:
+    """Give back the thread and the database connections of the request that this coroutine runs in.
+
+    Under ASGI Django keeps one thread for each request until its response has been sent, and that thread keeps its
+    connections: a thousand open streams would hold a thousand of both. So the connections are closed in that
+    thread, and its executor is taken out of asgiref's table and told to end. Whatever synchronous code the request
+    still runs gets a thread of its own again.
+
+    This touches two internals of asgiref; simulator/checks.py looks at every start whether they are still there.
+    """
+    await sync_to_async(connections.close_all)()
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if context is not None:
+        executor = SyncToAsync.context_to_thread_executor.pop(context, None)
+        if executor is not None:
+            executor.shutdown(wait=False)

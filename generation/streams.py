@@ -1,0 +1,139 @@
+"""A generation as a stream of events for a client.
+
+What the text is for decides what its events carry. Whoever asks for texts of a kind registers a `Presentation` for
+it; this app knows none of them.
+"""
+
+import uuid
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Protocol
+
+from asgiref.sync import async_to_sync
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.utils import translation
+
+from generation import producer, sse, viewer
+from generation.cursor import START, Cursor, parse_cursor
+from generation.models import Generation
+from generation.offload import offload
+from generation.upstream.faults import FAULTS
+from simulator.problems import Problem, in_both_languages
+
+EventData = dict[str, object]
+
+
+class Presentation(Protocol):
+    """How the generations of one kind look to a client. The methods may use the database."""
+
+    text_event: str
+
+    def opening(self, generation: Generation) -> EventData | None:
+        """Data of the `metadata` event, None for no such event."""
+
+    def closing(self, generation: Generation) -> tuple[str, EventData]:
+        """Type and data of the event behind a complete text."""
+
+
+class PlainText:
+    """A text that is for nothing in particular."""
+
+    text_event = "token"
+
+    def opening(self, generation: Generation) -> EventData | None:
+        return {"generation_id": str(generation.pk), "source": generation.source}
+
+    def closing(self, generation: Generation) -> tuple[str, EventData]:
+        return "done", {"full_text": generation.text, "completed": False, "generation_id": str(generation.pk)}
+
+
+_presentations: dict[str, Presentation] = {}
+
+
+def register(kind: str, presentation: Presentation) -> None:
+    _presentations[kind] = presentation
+
+
+def requested_cursor(request: HttpRequest) -> Cursor | None:
+    """Give where a client says it was: `Last-Event-ID`, which a browser sends by itself, or `?after=`."""
+    value = request.headers.get("Last-Event-ID") or request.GET.get("after")
+    return parse_cursor(value) if value else None
+
+
+async def respond(
+    request: HttpRequest, generation: Generation, *, when_ended: Callable[[], None] = lambda: None
+) -> HttpResponseBase:
+    """Answer with the events of a generation behind the request's cursor; 204 when there are none left.
+
+    `when_ended` is called when the last event was sent, not when the client left before.
+    """
+    cursor = requested_cursor(request)
+    if cursor is not None and viewer.has_seen_everything(generation, after=cursor):
+        return HttpResponse(status=204)
+    language = translation.get_language()
+    return sse.stream_response(_frames(generation, cursor, language=language, when_ended=when_ended))
+
+
+async def _frames(
+    generation: Generation, cursor: Cursor | None, *, language: str, when_ended: Callable[[], None]
+) -> AsyncGenerator[bytes, None]:
+    presentation = _presentations.get(generation.kind) or PlainText()
+    if cursor is None:
+        cursor = START
+        opening = await offload(presentation.opening, generation)
+        if opening is not None:
+            yield sse.frame("metadata", opening, cursor=cursor)
+    async with aclosing(viewer.view(generation.pk, after=cursor)) as events:
+        async for event in events:
+            match event:
+                case viewer.Text():
+                    yield sse.frame(presentation.text_event, {"token": event.text}, cursor=event.cursor)
+                case viewer.Silence():
+                    yield sse.COMMENT
+                case viewer.Reset():
+                    withdrawn = {"generation_id": str(generation.pk), "reason": "taken_over"}
+                    yield sse.frame("reset", withdrawn, cursor=event.cursor)
+                case viewer.End():
+                    event_type, data = await offload(_ending, presentation, event.generation, language)
+                    yield sse.frame(event_type, data, cursor=event.cursor)
+                    when_ended()
+
+
+def _ending(presentation: Presentation, generation: Generation, language: str) -> tuple[str, EventData]:
+    if generation.status == Generation.Status.COMPLETED:
+        return presentation.closing(generation)
+    fault = FAULTS[generation.fault]
+    with translation.override(language):
+        messages = in_both_languages(fault.message)
+    return "error", {
+        "code": generation.fault,
+        **messages,
+        "retryable": fault.retryable,
+        "generation_id": str(generation.pk),
+    }
+
+
+def begin(generation: Generation) -> None:
+    """Have a text written if it is not yet; does not wait for it."""
+    if not generation.is_final:
+        async_to_sync(_ensure)(generation.pk)
+
+
+async def _ensure(generation_id: uuid.UUID) -> None:
+    producer.ensure(generation_id)
+
+
+def complete(generation: Generation) -> Generation:
+    """Have a text written to its end while the caller waits, for clients that do not stream.
+
+    Raises:
+        Problem: 502 with the fault's code when it could not be had.
+    """
+    connections.close_all()  # the thread is held while it waits, its connection need not be
+    ended = async_to_sync(viewer.wait_for_end)(generation.pk)
+    if ended is None:
+        raise Problem(FAULTS["interrupted"].message, code="interrupted", status=502)
+    if ended.status != Generation.Status.COMPLETED:
+        raise Problem(FAULTS[ended.fault].message, code=ended.fault, status=502)
+    return ended

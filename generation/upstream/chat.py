@@ -1,0 +1,147 @@
+"""Texts from a model: the openai package's chat completions with `stream=True`, wrapped in a generator.
+
+Two deliberate deviations from the package's usual way. It would build a pydantic object for each token, which costs
+several times what everything else on the path does; so the raw response is read and three fields are decoded here.
+And it would retry by itself, out of sight; so its retries are off.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import httpx2
+import openai
+from django.conf import settings
+
+from generation.models import Message
+from generation.upstream import Ending, Pieces
+from generation.upstream.faults import UpstreamFault, classify
+
+TEMPERATURE = 0.7
+MAX_COMPLETION_TOKENS = 1500
+CONNECT_SECONDS = 10.0
+# One provider connection for each text being written. The bound is ours, and waiting for a place in it must not
+# look like a slow provider, so it is far above what one process writes at once.
+MAX_CONNECTIONS = 4000
+
+_OPENAI = "https://api.openai.com/"
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
+
+
+def _client() -> openai.AsyncOpenAI:
+    """Give the client of the running event loop; its connections belong to that loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        _clients[loop] = openai.AsyncOpenAI(
+            api_key=settings.OPENAI_API_KEYS[0],
+            base_url=settings.OPENAI_BASE_URL,
+            max_retries=0,
+            # Reading has no time-out here: the producer's deadlines count tokens, and comments are none.
+            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MAX_CONNECTIONS)),
+        )
+    return _clients[loop]
+
+
+def _length_limit() -> dict[str, int]:
+    # OpenAI deprecated `max_tokens` and refuses it for some models; most other servers know nothing else.
+    name = "max_completion_tokens" if settings.OPENAI_BASE_URL.startswith(_OPENAI) else "max_tokens"
+    return {name: MAX_COMPLETION_TOKENS}
+
+
+async def stream(messages: Sequence[Message]) -> Pieces:
+    """Yield the pieces of one completion, then its Ending.
+
+    Raises:
+        UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
+    """
+    try:
+        async with _client().chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
+            model=settings.OPENAI_MODEL,
+            messages=messages,
+            stream=True,
+            stream_options={"include_usage": True},
+            temperature=TEMPERATURE,
+            extra_headers={"Accept": "text/event-stream"},
+            extra_body=_length_limit(),
+        ) as response:
+            content_type = response.headers.get("content-type", "")
+            if not content_type.startswith("text/event-stream"):
+                raise UpstreamFault("broken_stream", f"an answer of type {content_type!r} instead of an event stream")
+            async for piece in _decoded(response.iter_bytes()):
+                yield piece
+    except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, ValueError, OSError) as error:
+        raise classify(error) from error
+
+
+async def _decoded(chunks: AsyncIterator[bytes]) -> Pieces:
+    """Decode the bytes of an event stream; all text of one network read becomes one piece."""
+    decoder = _Decoder()
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            decoder.read(line)
+        if text := decoder.take():
+            yield text
+        if decoder.done:
+            break
+    if not decoder.finish_reason:
+        raise UpstreamFault("broken_stream", "the stream ended without a finish_reason")
+    if decoder.finish_reason == "content_filter":
+        raise UpstreamFault("content_filtered", "finish_reason content_filter")
+    if not decoder.any_text:
+        raise UpstreamFault("broken_stream", f"no text, finish_reason {decoder.finish_reason}")
+    yield decoder.ending()
+
+
+class _Decoder:
+    """Takes the few fields that matter out of `chat.completion.chunk` frames."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.any_text = False
+        self.done = False
+        self.finish_reason = ""
+        self.model = ""
+        self.usage: dict[str, Any] = {}
+
+    def read(self, line: bytes) -> None:
+        """Read one line. Raises UpstreamFault for an error object and ValueError for broken JSON."""
+        if not line.startswith(b"data:"):
+            return  # a comment, a blank line, or a field that chat completions do not use
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            self.done = True
+            return
+        chunk = json.loads(data)
+        if not isinstance(chunk, dict):
+            raise ValueError(f"a frame that is no object: {type(chunk).__name__}")  # noqa: TRY004  # broken input, as broken JSON
+        if error := chunk.get("error"):
+            reason = error.get("message", "") if isinstance(error, dict) else str(error)
+            raise UpstreamFault("broken_stream", f"error in the stream: {reason}")
+        self.model = chunk.get("model") or self.model
+        self.usage = chunk.get("usage") or self.usage
+        for choice in chunk.get("choices") or ():
+            text = (choice.get("delta") or {}).get("content")
+            if text:
+                self.pieces.append(text)
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+
+    def take(self) -> str:
+        text = "".join(self.pieces)
+        self.pieces.clear()
+        self.any_text = self.any_text or bool(text)
+        return text
+
+    def ending(self) -> Ending:
+        details = self.usage.get("prompt_tokens_details") or {}
+        return Ending(
+            finish_reason=self.finish_reason,
+            model=self.model,
+            prompt_tokens=self.usage.get("prompt_tokens"),
+            completion_tokens=self.usage.get("completion_tokens"),
+            cached_tokens=details.get("cached_tokens"),
+        )

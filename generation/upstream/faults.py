@@ -1,0 +1,93 @@
+"""What can go wrong at a provider, and what each fault means. One table; nothing else decides by status code."""
+
+import re
+from dataclasses import dataclass
+
+import httpx2
+import openai
+from django.conf import settings
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`retryable` says whether asking again may help without anybody changing anything."""
+
+    message: str | Promise
+    retryable: bool
+
+
+_ACCESS = _("The language model refuses access at the moment. Whoever runs this site has to look at its key.")
+_BUSY = _("The language model has too much to do. Wait a moment and try again.")
+_BROKEN = _("The language model broke off in the middle of the text. Try again.")
+_LATE = _("The language model did not answer in time. Try again.")
+_DOWN = _("The language model cannot be reached. Try again in a moment.")
+_REFUSED = _("The language model would not write this text.")
+
+FAULTS = {
+    "provider_unauthorized": Fault(_ACCESS, retryable=False),
+    "model_not_available": Fault(_ACCESS, retryable=False),
+    "rate_limited": Fault(_BUSY, retryable=True),
+    "quota_exhausted": Fault(_ACCESS, retryable=False),
+    "provider_error": Fault(_DOWN, retryable=True),
+    "provider_unreachable": Fault(_DOWN, retryable=True),
+    "provider_timeout": Fault(_LATE, retryable=True),
+    "broken_stream": Fault(_BROKEN, retryable=True),
+    "context_too_long": Fault(_REFUSED, retryable=False),
+    "content_filtered": Fault(_REFUSED, retryable=True),
+    "request_refused": Fault(_REFUSED, retryable=False),
+    "interrupted": Fault(_("The writing was interrupted. Try again."), retryable=True),
+    "cancelled": Fault(_("You stopped the text. What was written is kept."), retryable=True),
+}
+
+
+class UpstreamFault(Exception):
+    """A text that could not be had. `code` is a key of FAULTS; the message is the provider's reason, free of keys."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(without_keys(reason))
+        self.code = code
+
+
+_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|key|Bearer)[-_ ][\w.*-]{6,}")
+
+
+def without_keys(text: str) -> str:
+    """Take out the configured keys and whatever else looks like one."""
+    for key in settings.OPENAI_API_KEYS:
+        text = text.replace(key, "[key]")
+    return _LOOKS_LIKE_A_KEY.sub("[key]", text)
+
+
+def classify(error: Exception) -> UpstreamFault:
+    """Say what an exception of the openai package or of its transport means."""
+    match error:
+        case openai.APIStatusError():
+            return UpstreamFault(_code_for_status(error), f"{error.status_code} {error.message}")
+        case openai.APITimeoutError() | httpx2.TimeoutException():
+            return UpstreamFault("provider_timeout", f"{type(error).__name__}: {error}")
+        case openai.APIConnectionError():
+            return UpstreamFault("provider_unreachable", f"{type(error.__cause__).__name__}: {error.__cause__}")
+        case _:
+            return UpstreamFault("broken_stream", f"{type(error).__name__}: {error}")
+
+
+def _code_for_status(error: openai.APIStatusError) -> str:
+    match error.status_code, error.code:
+        case 401, _:
+            return "provider_unauthorized"
+        case 403 | 404, _:
+            return "model_not_available"
+        case 429, "insufficient_quota":
+            return "quota_exhausted"
+        case 429, _:
+            return "rate_limited"
+        case 400, "context_length_exceeded":
+            return "context_too_long"
+        case 400, "content_filter" | "content_policy_violation":
+            return "content_filtered"
+        case status, _ if status >= 500 or status == 408:
+            return "provider_error"
+        case _:
+            return "request_refused"

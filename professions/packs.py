@@ -1,0 +1,247 @@
+"""Profession packs: one YAML file holds one profession with its briefs and criteria.
+
+A pack is read whole, checked whole, and only then stored, so a pack with a fault changes nothing. Loading the same
+pack twice changes nothing either: profession, briefs and criteria are found again by their slugs.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from django.db import models, transaction
+
+from professions.models import Brief, Criterion, Level, Profession, problem_with_levels
+
+FORMAT = 1
+SHIPPED = Path(__file__).parent / "packs"
+Row = TypeVar("Row", bound=models.Model)
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class PackError(Exception):
+    """A pack that cannot be loaded; the message names the file, every faulty place, and what to do there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionPack:
+    slug: str
+    title: str
+    points: int
+    levels: list[Level]
+
+
+@dataclass(frozen=True, slots=True)
+class BriefPack:
+    slug: str
+    title: str
+    time_limit_minutes: int
+    description: str
+    authored_text: str
+    expert_answer: str
+    criteria: list[CriterionPack]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfessionPack:
+    slug: str
+    language: str
+    title: str
+    tagline: str
+    description: str
+    system_prompt: str
+    report_opening: str
+    report_closing: str
+    briefs: list[BriefPack]
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Takes entries out of parsed YAML and notes each fault with its place instead of stopping at the first."""
+
+    faults: list[str] = field(default_factory=list)
+
+    def fault(self, place: str, remedy: str) -> None:
+        self.faults.append(f"{place}: {remedy}")
+
+    def mapping(self, value: Any, place: str, *, known: set[str]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.fault(place, f"write a mapping with the entries {', '.join(sorted(known))}")
+            return {}
+        for name in sorted(set(map(str, value)) - known):
+            self.fault(f"{place}.{name}", f"remove it or correct its name; known are {', '.join(sorted(known))}")
+        return value
+
+    def text(self, source: dict[str, Any], name: str, place: str, *, longest: int | None = None) -> str:
+        value = source.get(name)
+        if not isinstance(value, str) or not value.strip():
+            self.fault(f"{place}.{name}", "write a text that is not empty")
+            return ""
+        value = value.strip()
+        if longest is not None and len(value) > longest:
+            self.fault(f"{place}.{name}", f"shorten it to {longest} characters; it has {len(value)}")
+        return value
+
+    def slug(self, source: dict[str, Any], place: str) -> str:
+        value = self.text(source, "slug", place, longest=50)
+        if value and not SLUG.fullmatch(value):
+            self.fault(f"{place}.slug", f"use small letters, digits and single hyphens; it is {value!r}")
+        return value
+
+    def number(self, source: dict[str, Any], name: str, place: str, *, least: int, most: int) -> int:
+        value = source.get(name)
+        if type(value) is not int or not least <= value <= most:
+            self.fault(f"{place}.{name}", f"write a whole number from {least} to {most}; it is {value!r}")
+            return least
+        return value
+
+    def entries(self, source: dict[str, Any], name: str, place: str) -> list[tuple[str, Any]]:
+        value = source.get(name)
+        if not isinstance(value, list) or not value:
+            self.fault(f"{place}.{name}", "write a list with at least one entry")
+            return []
+        return [(f"{place}.{name}[{number}]", entry) for number, entry in enumerate(value, start=1)]
+
+    def unique(self, slugs: list[str], place: str) -> None:
+        for slug in sorted({slug for slug in slugs if slug and slugs.count(slug) > 1}):
+            self.fault(place, f"give each entry a slug of its own; {slug!r} occurs {slugs.count(slug)} times")
+
+
+def read_pack(path: Path) -> ProfessionPack:
+    """Read and check one pack.
+
+    Raises:
+        PackError: with one line for each fault, `file: place: remedy`.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PackError(f"{path}: cannot be read ({error}); name a UTF-8 file or a folder that holds some") from error
+    except yaml.YAMLError as error:
+        raise PackError(f"{path}: is not YAML; mend this place: {error}") from error
+    reader = _Reader()
+    pack = _profession(reader, document)
+    if reader.faults:
+        raise PackError("\n".join(f"{path}: {fault}" for fault in reader.faults))
+    return pack
+
+
+def _profession(reader: _Reader, document: Any) -> ProfessionPack:
+    place = "profession"
+    texts = ("tagline", "description", "system_prompt", "report_opening", "report_closing")
+    source = reader.mapping(document, place, known={"format", "slug", "language", "title", "briefs", *texts})
+    if source.get("format") != FORMAT:
+        reader.fault(
+            f"{place}.format", f"write {FORMAT}, the format this version reads; it is {source.get('format')!r}"
+        )
+    briefs = [_brief(reader, entry, where) for where, entry in reader.entries(source, "briefs", place)]
+    reader.unique([brief.slug for brief in briefs], f"{place}.briefs")
+    return ProfessionPack(
+        slug=reader.slug(source, place),
+        language=reader.text(source, "language", place, longest=12),
+        title=reader.text(source, "title", place, longest=120),
+        tagline=reader.text(source, "tagline", place, longest=200),
+        description=reader.text(source, "description", place),
+        system_prompt=reader.text(source, "system_prompt", place),
+        report_opening=reader.text(source, "report_opening", place),
+        report_closing=reader.text(source, "report_closing", place),
+        briefs=briefs,
+    )
+
+
+def _brief(reader: _Reader, entry: Any, place: str) -> BriefPack:
+    texts = ("title", "description", "authored_text", "expert_answer")
+    source = reader.mapping(entry, place, known={"slug", "time_limit_minutes", "criteria", *texts})
+    criteria = [_criterion(reader, entry, where) for where, entry in reader.entries(source, "criteria", place)]
+    reader.unique([criterion.slug for criterion in criteria], f"{place}.criteria")
+    return BriefPack(
+        slug=reader.slug(source, place),
+        title=reader.text(source, "title", place, longest=120),
+        time_limit_minutes=reader.number(source, "time_limit_minutes", place, least=1, most=240),
+        description=reader.text(source, "description", place),
+        authored_text=reader.text(source, "authored_text", place),
+        expert_answer=reader.text(source, "expert_answer", place),
+        criteria=criteria,
+    )
+
+
+def _criterion(reader: _Reader, entry: Any, place: str) -> CriterionPack:
+    source = reader.mapping(entry, place, known={"slug", "title", "points", "levels"})
+    points = reader.number(source, "points", place, least=1, most=100)
+    levels = source.get("levels")
+    problem = problem_with_levels(levels, maximum=points)
+    if problem:
+        reader.fault(f"{place}.levels", problem)
+        levels = []
+    return CriterionPack(
+        slug=reader.slug(source, place),
+        title=reader.text(source, "title", place, longest=120),
+        points=points,
+        levels=[Level(points=level["points"], description=level["description"].strip()) for level in levels or []],
+    )
+
+
+@transaction.atomic
+def store_pack(pack: ProfessionPack) -> bool:
+    """Make the database say what the pack says; True if that changed anything.
+
+    A brief that the pack no longer has is removed, unless a learner was given it: then this raises PackError.
+    """
+    profession, changed = _store(
+        Profession.objects.all(),
+        {"slug": pack.slug},
+        {
+            name: getattr(pack, name)
+            for name in (
+                "language",
+                "title",
+                "tagline",
+                "description",
+                "system_prompt",
+                "report_opening",
+                "report_closing",
+            )
+        },
+    )
+    slugs = [brief.slug for brief in pack.briefs]
+    try:
+        removed, _ = profession.briefs.exclude(slug__in=slugs).delete()
+    except models.ProtectedError as error:
+        raise PackError(
+            f"{pack.slug}: a brief that the pack no longer has was already given to learners; put it back"
+        ) from error
+    changed |= bool(removed)
+    for order, brief_pack in enumerate(pack.briefs, start=1):
+        names = ("title", "time_limit_minutes", "description", "authored_text", "expert_answer")
+        values = {"order": order} | {name: getattr(brief_pack, name) for name in names}
+        brief, brief_changed = _store(Brief.objects.all(), {"profession": profession, "slug": brief_pack.slug}, values)
+        changed |= brief_changed | _store_criteria(brief, brief_pack.criteria)
+    return changed
+
+
+def _store_criteria(brief: Brief, criteria: list[CriterionPack]) -> bool:
+    removed, _ = brief.criteria.exclude(slug__in=[criterion.slug for criterion in criteria]).delete()
+    changed = bool(removed)
+    for order, criterion in enumerate(criteria, start=1):
+        values = {"order": order, "title": criterion.title, "points": criterion.points, "levels": criterion.levels}
+        changed |= _store(Criterion.objects.all(), {"brief": brief, "slug": criterion.slug}, values)[1]
+    return changed
+
+
+def _store(rows: models.QuerySet[Row], key: dict[str, object], values: dict[str, Any]) -> tuple[Row, bool]:
+    row, created = rows.get_or_create(**key, defaults=values)
+    differing = [name for name, value in values.items() if getattr(row, name) != value]
+    for name in differing:
+        setattr(row, name, values[name])
+    if differing:
+        row.save()
+    return row, created or bool(differing)
+
+
+def pack_files(paths: list[Path]) -> list[Path]:
+    """Give the pack files that are named or lie in the folders named; the shipped ones for no path."""
+    found: list[Path] = []
+    for path in paths or [SHIPPED]:
+        found += sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    return found

@@ -1,0 +1,30 @@
+"""System checks: settings that contradict each other, and what this site relies on in other packages."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.core.checks import CheckMessage, Error, register
+
+
+@register()
+def streams_can_give_threads_back(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """generation.sse.release_request_resources takes executors out of a table of asgiref's."""
+    import asyncio
+
+    async def executor_is_in_the_table() -> bool:
+        async with ThreadSensitiveContext():
+            await sync_to_async(int)()
+            context = SyncToAsync.thread_sensitive_context.get()
+            return isinstance(SyncToAsync.context_to_thread_executor.get(context), ThreadPoolExecutor)
+
+    if asyncio.run(executor_is_in_the_table()):
+        return []
+    return [
+        Error(
+            "asgiref keeps a request's thread elsewhere than this site expects, so each open stream would hold one.",
+            hint="Install the asgiref version of requirements.txt, or mend generation/sse.py.",
+            id="simulator.E001",
+        )
+    ]

@@ -1,0 +1,200 @@
+"""Refusals and failures, in the one shape the contract gives them.
+
+    {"code": "already_submitted", "detail": "<English>", "message": "<the user's language>", "fields": {...}}
+
+`fields` only for bad input. Django views, streams and DRF views all answer through this module.
+"""
+
+import functools
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, ParamSpec
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from rest_framework import exceptions as drf
+
+Text = str | Promise
+Fields = Mapping[str, list[str]]
+P = ParamSpec("P")
+
+
+class Problem(Exception):
+    """A request that cannot be answered as asked; raised anywhere below a door, answered by the door.
+
+    `message` is a sentence for the person, translatable; `retry_after` is in seconds.
+    """
+
+    status = 400
+    code = "bad_request"
+
+    def __init__(
+        self,
+        message: Text,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        fields: Fields | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(str(message))
+        self.message = message
+        self.code = code or self.code
+        self.status = status or self.status
+        self.fields = fields
+        self.retry_after = retry_after
+
+    def body(self) -> dict[str, object]:
+        body: dict[str, object] = {"code": self.code, **in_both_languages(self.message)}
+        if self.fields is not None:
+            body["fields"] = self.fields
+        return body
+
+
+class Conflict(Problem):
+    """409: right person, wrong step."""
+
+    status = 409
+    code = "wrong_step"
+
+
+def in_both_languages(message: Text) -> dict[str, str]:
+    """Give `detail` in English and `message` in the language of the request."""
+    with translation.override("en"):
+        detail = str(message)
+    return {"detail": detail, "message": str(message)}
+
+
+NOT_SIGNED_IN = _("Log in first, or send a token as “Authorization: Bearer …”.")
+FORBIDDEN = _("You may not do this.")
+NOT_FOUND = _("There is nothing here, or it belongs to somebody else.")
+CSRF_FAILED = _("The form's security token is missing or out of date. Reload the page and try again.")
+TOO_LARGE = _("What you sent is too large.")
+BROKEN = _("Something went wrong on our side. Nothing you handed in is lost; try again.")
+
+
+def invalid_token() -> Problem:
+    message = _("The token is unknown, revoked or expired. Make a new one on your account page.")
+    return Problem(message, code="invalid_token", status=401)
+
+
+def from_exception(exception: Exception) -> Problem | None:
+    """Say which problem an exception of Django or DRF is; None for one that is a bug of ours."""
+    match exception:
+        case Problem():
+            return exception
+        case Http404():
+            return Problem(NOT_FOUND, code="not_found", status=404)
+        case drf.NotAuthenticated():
+            return Problem(NOT_SIGNED_IN, code="not_authenticated", status=401)
+        case drf.AuthenticationFailed():
+            return invalid_token()
+        case drf.PermissionDenied() if str(exception.detail).startswith("CSRF Failed"):
+            return Problem(CSRF_FAILED, code="csrf_failed", status=403)
+        case PermissionDenied() | drf.PermissionDenied():
+            return Problem(FORBIDDEN, code="forbidden", status=403)
+        case drf.ValidationError():
+            return Problem(_("Some of what you sent cannot be used."), code="invalid", fields=_fields(exception.detail))
+        case drf.APIException():
+            code = exception.get_codes()
+            return Problem(
+                str(exception.detail),
+                code=code if isinstance(code, str) else "bad_request",
+                status=exception.status_code,
+            )
+        case _:
+            return None
+
+
+def _fields(detail: Any) -> Fields:
+    if isinstance(detail, Mapping):
+        return {
+            name: [str(text) for text in (texts if isinstance(texts, list) else [texts])]
+            for name, texts in detail.items()
+        }
+    return {"non_field_errors": [str(text) for text in detail]}
+
+
+def as_response(exception: Exception, context: Mapping[str, object]) -> HttpResponse | None:
+    """DRF's exception handler; None lets Django make a 500 of it."""
+    problem = from_exception(exception)
+    return None if problem is None else as_json(problem)
+
+
+def as_json(problem: Problem) -> JsonResponse:
+    response = JsonResponse(problem.body(), status=problem.status, json_dumps_params={"ensure_ascii": False})
+    if problem.retry_after is not None:
+        response["Retry-After"] = str(problem.retry_after)
+    if problem.status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def json_problems(
+    view: Callable[P, Awaitable[HttpResponseBase]],
+) -> Callable[P, Coroutine[None, None, HttpResponseBase]]:
+    """Let an asynchronous Django view raise what a DRF view may raise."""
+
+    @functools.wraps(view)
+    async def answered(*args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        try:
+            return await view(*args, **kwargs)
+        except (Problem, Http404, PermissionDenied, drf.APIException) as exception:
+            problem = from_exception(exception)
+            if problem is None:
+                raise
+            return as_json(problem)
+
+    return answered
+
+
+def json_body(request: HttpRequest) -> dict[str, object]:
+    """Read a JSON object from the request of a plain Django view."""
+    try:
+        body = json.loads(request.body)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Problem(_("Send one JSON object with “Content-Type: application/json”."), code="parse_error")
+    return body
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return request.path.startswith(("/api/", "/admin/api/"))
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if _wants_json(request):
+        return as_json(Problem(CSRF_FAILED, code="csrf_failed", status=403))
+    return render(request, "403_csrf.html", status=403)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _wants_json(request):
+        if isinstance(exception, RequestDataTooBig):
+            return as_json(Problem(TOO_LARGE, code="too_large", status=413))
+        return as_json(Problem(_("The request cannot be understood.")))
+    return render(request, "400.html", status=400)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _wants_json(request):
+        return as_json(Problem(FORBIDDEN, code="forbidden", status=403))
+    return render(request, "403.html", status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _wants_json(request):
+        return as_json(Problem(NOT_FOUND, code="not_found", status=404))
+    return render(request, "404.html", status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if _wants_json(request):
+        return as_json(Problem(BROKEN, code="server_error", status=500))
+    return render(request, "500.html", status=500)

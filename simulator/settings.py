@@ -1,0 +1,302 @@
+"""Every setting of the site, read from the environment once.
+
+The names, meanings and defaults are in README.md. A value that cannot be used stops the start with a sentence that
+says what to write instead; two values that contradict each other are system checks (simulator/checks.py).
+"""
+
+import os
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import django_stubs_ext
+import environ
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+django_stubs_ext.monkeypatch()  # lets classes such as ModelAdmin say which model they are for
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+env.read_env(BASE_DIR / ".env")
+
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+
+
+def _public_address(value: str) -> tuple[str, str, str]:
+    """Split `SITE_URL` into scheme, host and origin (`scheme://host[:port]`)."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ImproperlyConfigured(
+            f"SITE_URL is {value!r}; write the public address with its scheme, such as https://try.example.org"
+        )
+    return parts.scheme, parts.hostname, f"{parts.scheme}://{parts.netloc}"
+
+
+def _kept_secret_key(path: Path) -> str:
+    """Read the key kept in `path`, made on the first start and readable by the owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(64))
+    return path.read_text(encoding="ascii").strip()
+
+
+def _seconds(name: str, default: float) -> float:
+    value: float = env.float(name, default=default)
+    if value <= 0:
+        raise ImproperlyConfigured(f"{name} is {value:g}; write a number of seconds above 0")
+    return value
+
+
+# Where the site is
+SITE_URL: str = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
+_scheme, _host, _origin = _public_address(SITE_URL)
+_https = _scheme == "https"
+_local = {"127.0.0.1", "localhost", "[::1]"}
+
+DEBUG: bool = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=sorted({_host} | (_local if _host in _local else set())))
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[_origin])
+
+# Database and shared services
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
+REDIS_URL: str = env.str("REDIS_URL", default="")
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    DATABASES["default"]["OPTIONS"] = {
+        # A transaction takes the write lock when it begins: one that starts by reading and is upgraded later
+        # fails with "database is locked" at once, whatever the time-out.
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL",
+        "timeout": 30,
+    }
+    # The background pool has threads of its own, so tests need a database in a file.
+    DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Secrets
+SECRET_KEY: str = env.str("SECRET_KEY", default="")
+if not SECRET_KEY:
+    if REDIS_URL or DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3":
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set, and with PostgreSQL or Redis several processes have to share it; "
+            "write one of 50 characters or more into the environment"
+        )
+    SECRET_KEY = _kept_secret_key(VAR_DIR / "secret_key")
+if len(SECRET_KEY) < 50:
+    raise ImproperlyConfigured(
+        f"SECRET_KEY has {len(SECRET_KEY)} characters; 50 or more are needed. "
+        "`python -c 'import secrets; print(secrets.token_urlsafe(64))'` makes one"
+    )
+
+# The language model
+OPENAI_API_KEYS: list[str] = [
+    key.strip()
+    for key in env.list("OPENAI_API_KEYS", default=[]) or [env.str("OPENAI_API_KEY", default="")]
+    if key.strip()
+]
+OPENAI_BASE_URL: str = env.str("OPENAI_BASE_URL", default="") or "https://api.openai.com/v1"
+OPENAI_MODEL: str = env.str("OPENAI_MODEL", default="gpt-4o-mini")
+LLM_TIMEOUT_SECONDS = _seconds("LLM_TIMEOUT_SECONDS", 120)
+LLM_FIRST_TOKEN_SECONDS = _seconds("LLM_FIRST_TOKEN_SECONDS", 20)
+LLM_IDLE_SECONDS = _seconds("LLM_IDLE_SECONDS", 30)
+
+# Who may do what
+ALLOW_GUESTS: bool = env.bool("ALLOW_GUESTS", default=True)
+CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_CREDENTIALS = True
+ANSWER_MAX_CHARACTERS = 20_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+
+INSTALLED_APPS = [
+    "tasks",
+    "professions",
+    "generation",
+    "accounts",
+    "simulator",
+    "allauth",
+    "allauth.account",
+    "knox",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "corsheaders",
+    "csp",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "simulator.static_files.StaticFilesMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.tokens.bearer_token_middleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+
+ROOT_URLCONF = "simulator.urls"
+ASGI_APPLICATION = "simulator.asgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "simulator.context.site",
+            ],
+        },
+    },
+]
+
+# People
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "simulations"
+LOGOUT_REDIRECT_URL = "catalogue"
+ACCOUNT_ADAPTER = "accounts.guests.GuestAwareAdapter"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
+ACCOUNT_AUTHENTICATED_LOGIN_REDIRECTS = False  # a guest is logged in and may sign up; accounts/guests.py
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+# A class of thirty sits behind one address: what is counted there must leave room for all of them at once,
+# while one account still slows down after five wrong passwords.
+ACCOUNT_RATE_LIMITS = {
+    "signup": "120/m/ip",
+    "login": "300/m/ip",
+    "login_failed": "120/m/ip,5/5m/key",
+    "reset_password": "60/m/ip,5/m/key",
+}
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+DEFAULT_FROM_EMAIL = f"Profession simulator <noreply@{_host}>"
+
+REST_KNOX = {
+    "AUTH_HEADER_PREFIX": "Bearer",
+    "TOKEN_TTL": None,  # each token gets its own expiry when it is made (accounts/tokens.py)
+    "SECURE_HASH_ALGORITHM": "hashlib.sha512",
+}
+
+# API
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.tokens.SessionOrToken"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "simulator.problems.as_response",
+    "UNICODE_JSON": True,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Profession simulator",
+    "DESCRIPTION": "Try on a profession: tasks and reports, whole or streamed as Server-Sent Events.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "simulator.schema.add_streams"],
+    "ENUM_NAME_OVERRIDES": {"GenerationStatusEnum": "generation.models.Generation.Status"},
+}
+
+# Languages
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# Static files
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "simulator.static_files.HashedModulesStorage"
+    },
+}
+WHITENOISE_KEEP_ONLY_HASHED_FILES = False
+
+# Transport and browser security
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "simulator.problems.csrf_failure"
+if _https:
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],  # Bootstrap and the admin draw their icons from data: addresses
+        "connect-src": [SELF],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "filters": {"no_texts": {"()": "simulator.logs.NoTexts"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_texts"]}},
+    "root": {"handlers": ["stderr"], "level": "DEBUG" if DEBUG else "INFO"},
+    "loggers": {
+        # uvicorn's own handlers would print each line a second time
+        "uvicorn": {"handlers": [], "propagate": True},
+        "uvicorn.access": {"handlers": [], "propagate": True, "level": "INFO"},
+        "django.server": {"handlers": [], "propagate": True},
+    },
+}

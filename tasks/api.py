@@ -1,0 +1,90 @@
+"""The learner API that answers whole. Its streamed twins are in streams.py."""
+
+from django.db.models import QuerySet
+from django.utils.translation import get_language
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
+from rest_framework import generics, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.current import signed_in
+from generation import streams
+from tasks import presentation, running
+from tasks.models import Simulation
+from tasks.requests import refuse_cross_site
+from tasks.serializers import (
+    AnswerSerializer,
+    FinishedSerializer,
+    NewSimulationSerializer,
+    SimulationDetailSerializer,
+    SimulationSerializer,
+    SubmittedSerializer,
+    TaskSerializer,
+)
+
+
+class CurrentTask(APIView):
+    """The learner's current task with its whole text, or the final report behind the last task.
+
+    Starts a simulation if none is open. Answers when the text is written to its end; 502 when it could not be had,
+    and asking again has it written again.
+    """
+
+    @extend_schema(
+        responses=PolymorphicProxySerializer(
+            component_name="CurrentTaskOrReport",
+            serializers=[TaskSerializer, FinishedSerializer],
+            resource_type_field_name=None,
+        )
+    )
+    def get(self, request: Request, profession_id: int) -> Response:
+        refuse_cross_site(request)
+        profession = running.profession_for(signed_in(request), profession_id)
+        simulation = running.open_simulation(user=signed_in(request), profession=profession, language=get_language())
+        generation = streams.complete(running.wanted_text(simulation))
+        return Response(presentation.current(generation))
+
+
+class SubmitAnswer(APIView):
+    """Hand in the answer to the current task; answers with the next task or the final report, whole.
+
+    The answer is stored before anything else happens. Handing in the same answer again gives the same result;
+    another one gets 409.
+    """
+
+    @extend_schema(request=AnswerSerializer, responses=SubmittedSerializer)
+    def post(self, request: Request, task_id: int) -> Response:
+        form = AnswerSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        generation = running.submit(user=signed_in(request), task_id=task_id, answer=form.validated_data["answer"])
+        return Response(presentation.submitted(streams.complete(running.again_if_failed(generation))))
+
+
+class SimulationList(generics.ListCreateAPIView[Simulation]):
+    """The learner's own simulations, newest first; POST starts a fresh one and keeps the earlier in the history."""
+
+    serializer_class = SimulationSerializer
+
+    def get_queryset(self) -> QuerySet[Simulation]:
+        return Simulation.objects.visible_to(signed_in(self.request)).with_everything()
+
+    @extend_schema(request=NewSimulationSerializer, responses={201: SimulationDetailSerializer})
+    def post(self, request: Request, *args: object, **kwargs: object) -> Response:
+        form = NewSimulationSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        simulation = running.start_afresh(
+            user=signed_in(request),
+            profession=running.profession_for(signed_in(request), form.validated_data["profession_id"]),
+            language=form.validated_data.get("language") or get_language(),
+        )
+        return Response(SimulationDetailSerializer(simulation).data, status=status.HTTP_201_CREATED)
+
+
+class SimulationDetail(generics.RetrieveAPIView[Simulation]):
+    """One simulation with its tasks, answers and, when it is finished, its report."""
+
+    serializer_class = SimulationDetailSerializer
+
+    def get_queryset(self) -> QuerySet[Simulation]:
+        return Simulation.objects.visible_to(signed_in(self.request)).with_everything()

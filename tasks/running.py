@@ -1,0 +1,175 @@
+"""A learner's run: starting it, what comes next, handing in, writing again.
+
+Each step is one transaction that leaves the simulation with exactly one text to read next. Nothing here waits for a
+model: a text is asked for by making its row, and written by whoever looks at it first.
+"""
+
+from contextlib import suppress
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.http import Http404
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from generation.models import Generation
+from professions.models import Brief, Profession
+from simulator.problems import Conflict
+from tasks import prompt, report
+from tasks.models import Simulation, Submission, Task
+
+TASK = "task"
+REPORT = "report"
+
+
+def profession_for(user: User, pk: int) -> Profession:
+    """Give a profession that is published, or that the learner is in the middle of; else raise Http404."""
+    running = Simulation.objects.visible_to(user).current().filter(profession=OuterRef("pk"))
+    profession = Profession.objects.filter(Q(published=True) | Exists(running), pk=pk).first()
+    if profession is None:
+        raise Http404
+    return profession
+
+
+def find(user: User, **lookup: object) -> Simulation:
+    """Give one of the learner's simulations with everything that is shown of it; else raise Http404."""
+    simulation = Simulation.objects.visible_to(user).with_everything().filter(**lookup).first()
+    if simulation is None:
+        raise Http404
+    return simulation
+
+
+def open_simulation(*, user: User, profession: Profession, language: str) -> Simulation:
+    """Give the learner's current simulation of a profession, starting one if there is none."""
+    current = Simulation.objects.visible_to(user).current().filter(profession=profession)
+    if not current.exists():
+        with suppress(IntegrityError):  # another request of the same learner was first
+            _create(user=user, profession=profession, language=language)
+    return find(user, profession=profession, superseded_at=None)
+
+
+def start_afresh(*, user: User, profession: Profession, language: str) -> Simulation:
+    """Start a new simulation; the current one goes into the history as it is."""
+    current = Simulation.objects.visible_to(user).current().filter(profession=profession)
+    try:
+        with transaction.atomic():
+            current.update(superseded_at=timezone.now())
+            _create(user=user, profession=profession, language=language)
+    except IntegrityError:
+        pass  # the same click twice: the other request started it
+    return find(user, profession=profession, superseded_at=None)
+
+
+@transaction.atomic
+def _create(*, user: User, profession: Profession, language: str) -> None:
+    briefs = profession.ordered_briefs
+    if not briefs:
+        raise Conflict(_("This profession has no tasks yet."), code="no_tasks")
+    simulation = Simulation.objects.create(user=user, profession=profession, language=language)
+    _set_task(simulation, earlier=[], brief=briefs[0])
+
+
+def submit(*, user: User, task_id: int, answer: str) -> Generation:
+    """Store an answer and give the text that follows it: the next task's, or the report's.
+
+    Handing in the same answer again gives the same text again.
+
+    Raises:
+        Http404: the task is not the learner's.
+        Conflict: another answer was handed in before, or the task is not the one to answer now.
+    """
+    task = Task.objects.visible_to(user).filter(pk=task_id).first()
+    if task is None:
+        raise Http404
+    try:
+        with transaction.atomic():
+            _hand_in(find(user, pk=task.simulation_id), task_id=task_id, answer=answer)
+    except IntegrityError:
+        pass  # the same click twice: the other request stored it, and what it stored is compared below
+    simulation = find(user, pk=task.simulation_id)
+    stored = _task_of(simulation, task_id)
+    if stored.submission.answer != answer:
+        raise Conflict(_("You handed in another answer to this task before. It stands."), code="already_submitted")
+    if stored.order < len(simulation.ordered_tasks):
+        return simulation.ordered_tasks[stored.order].generation
+    return simulation.current_text
+
+
+def _hand_in(simulation: Simulation, *, task_id: int, answer: str) -> None:
+    """Store the answer and set what comes next, unless the task has an answer already."""
+    task = _task_of(simulation, task_id)
+    if task.is_submitted:
+        return
+    if not simulation.is_current or task != simulation.current_task:
+        raise Conflict(_("This is not the task to answer now. Reload the page."), code="not_current")
+    if not task.can_be_answered:
+        raise Conflict(_("The task is not written to its end yet. Wait for it, then answer."), code="not_ready")
+    task.submission = Submission.objects.create(task=task, answer=answer)
+    earlier = simulation.ordered_tasks
+    briefs = list(simulation.profession.briefs.all())
+    if len(earlier) < len(briefs):
+        _set_task(simulation, earlier=earlier, brief=briefs[len(earlier)])
+    else:
+        _set_report(simulation, earlier=earlier)
+
+
+def _task_of(simulation: Simulation, task_id: int) -> Task:
+    return next(task for task in simulation.ordered_tasks if task.pk == task_id)
+
+
+def _set_task(simulation: Simulation, *, earlier: list[Task], brief: Brief) -> None:
+    generation = Generation.objects.create(
+        user=simulation.user,
+        kind=TASK,
+        source=_source(),
+        messages=prompt.for_task(simulation, earlier=earlier, brief=brief),
+        authored_text=brief.authored_text,
+    )
+    Task.objects.create(
+        simulation=simulation,
+        brief=brief,
+        order=len(earlier) + 1,
+        time_limit_minutes=brief.time_limit_minutes,
+        generation=generation,
+    )
+
+
+def _set_report(simulation: Simulation, *, earlier: list[Task]) -> None:
+    simulation.report = Generation.objects.create(
+        user=simulation.user,
+        kind=REPORT,
+        source=_source(),
+        messages=prompt.for_report(simulation, earlier=earlier),
+        authored_text=report.compose(simulation, tasks=earlier),
+    )
+    simulation.save(update_fields=["report"])
+
+
+def _source() -> Generation.Source:
+    return Generation.Source.MODEL if settings.OPENAI_API_KEYS else Generation.Source.AUTHORED
+
+
+def wanted_text(simulation: Simulation) -> Generation:
+    """Give the text the learner asks for now; one that failed or was stopped is written again."""
+    return again_if_failed(simulation.current_text)
+
+
+def again_if_failed(generation: Generation) -> Generation:
+    if generation.status != Generation.Status.COMPLETED and Generation.objects.restart(generation.pk):
+        generation.refresh_from_db()
+    return generation
+
+
+def hand_over(*, guest: User, user: User, **_kwargs: object) -> None:
+    """Give a guest's simulations to the account the guest logged in to.
+
+    Where the account is in the middle of the same profession, the guest's run goes into its history.
+    """
+    with transaction.atomic():
+        taken = Simulation.objects.visible_to(user).current().values("profession")
+        guests = Simulation.objects.visible_to(guest)
+        guests.current().filter(profession__in=taken).update(superseded_at=timezone.now())
+        guests.update(user=user)
+        Generation.objects.visible_to(guest).update(user=user)

@@ -1,0 +1,160 @@
+"""The shapes of the learner API."""
+
+from django.conf import settings
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from simulator.problems import Problem
+from tasks.models import Simulation, Task
+
+
+class AnswerSerializer(serializers.Serializer[None]):
+    answer = serializers.CharField(allow_blank=True, trim_whitespace=False)
+
+    def validate_answer(self, answer: str) -> str:
+        if len(answer) > settings.ANSWER_MAX_CHARACTERS:
+            message = _("The answer has %(length)s characters; %(most)s are allowed. Shorten it and hand it in again.")
+            numbers = {"length": len(answer), "most": settings.ANSWER_MAX_CHARACTERS}
+            raise Problem(message % numbers, code="answer_too_long", status=413)
+        return answer
+
+
+class NewSimulationSerializer(serializers.Serializer[None]):
+    profession_id = serializers.IntegerField()
+    language = serializers.ChoiceField(choices=settings.LANGUAGES, required=False)
+
+
+class MetadataSerializer(serializers.ModelSerializer[Task]):
+    """What is known of a task before its text is there."""
+
+    total = serializers.IntegerField()
+    title = serializers.CharField()
+    profession_id = serializers.IntegerField(source="simulation.profession_id")
+    simulation_id = serializers.IntegerField()
+    seconds_left = serializers.IntegerField()
+    generation_id = serializers.UUIDField()
+    language = serializers.CharField(source="simulation.language")
+    source = serializers.CharField(source="generation.source")  # type: ignore[assignment]  # the contract's name
+    state = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Task
+        fields = [
+            "id",
+            "order",
+            "total",
+            "title",
+            "profession_id",
+            "simulation_id",
+            "time_limit_minutes",
+            "seconds_left",
+            "generation_id",
+            "language",
+            "source",
+            "state",
+        ]
+
+    @extend_schema_field(OpenApiTypes.OBJECT)
+    def get_state(self, task: Task) -> dict[str, object]:
+        return {}
+
+
+class TaskSerializer(MetadataSerializer):
+    """A task with its whole text."""
+
+    question = serializers.CharField()
+
+    class Meta(MetadataSerializer.Meta):
+        fields = [*MetadataSerializer.Meta.fields, "question"]
+
+
+class TaskWithAnswerSerializer(TaskSerializer):
+    """A task as it stands in a simulation; `answer` is null until it is handed in."""
+
+    status = serializers.CharField(source="generation.status")
+    answer = serializers.SerializerMethodField()
+
+    class Meta(TaskSerializer.Meta):
+        fields = [*TaskSerializer.Meta.fields, "status", "answer"]
+
+    def get_answer(self, task: Task) -> str | None:
+        return task.submission.answer if task.is_submitted else None
+
+
+class ReportTaskSerializer(serializers.ModelSerializer[Task]):
+    """A task in the report, where the expert's answer may be shown."""
+
+    title = serializers.CharField()
+    question = serializers.CharField()
+    answer = serializers.CharField(source="submission.answer")
+    expert_answer = serializers.CharField(source="brief.expert_answer")
+
+    class Meta:
+        model = Task
+        fields = ["id", "order", "title", "question", "answer", "expert_answer"]
+
+
+class FinalReportSerializer(serializers.ModelSerializer[Simulation]):
+    simulation_id = serializers.IntegerField(source="pk")
+    profession_id = serializers.IntegerField()
+    text = serializers.CharField(source="report.text")
+    generation_id = serializers.UUIDField(source="report_id")
+    source = serializers.CharField(source="report.source")  # type: ignore[assignment]  # the contract's name
+    written_at = serializers.DateTimeField(source="report.finished_at")
+    tasks = ReportTaskSerializer(source="ordered_tasks", many=True)
+
+    class Meta:
+        model = Simulation
+        fields = ["simulation_id", "profession_id", "text", "generation_id", "source", "written_at", "tasks"]
+
+
+class SimulationSerializer(serializers.ModelSerializer[Simulation]):
+    profession_id = serializers.IntegerField()
+    title = serializers.CharField(source="profession.title")
+    is_current = serializers.BooleanField()
+    is_finished = serializers.BooleanField()
+    current_order = serializers.IntegerField()
+    total = serializers.IntegerField()
+
+    class Meta:
+        model = Simulation
+        fields = [
+            "id",
+            "profession_id",
+            "title",
+            "language",
+            "started_at",
+            "is_current",
+            "is_finished",
+            "current_order",
+            "total",
+        ]
+
+
+class SimulationDetailSerializer(SimulationSerializer):
+    tasks = TaskWithAnswerSerializer(source="ordered_tasks", many=True)
+    final_report = serializers.SerializerMethodField()
+
+    class Meta(SimulationSerializer.Meta):
+        fields = [*SimulationSerializer.Meta.fields, "tasks", "final_report"]
+
+    @extend_schema_field(FinalReportSerializer(allow_null=True))
+    def get_final_report(self, simulation: Simulation) -> dict[str, object] | None:
+        return FinalReportSerializer(simulation).data if simulation.is_finished else None
+
+
+class FinishedSerializer(serializers.Serializer[None]):
+    """For the schema: what is answered when the last task is handed in and the report is there."""
+
+    completed = serializers.BooleanField(default=True)
+    final_report = FinalReportSerializer()
+
+
+class SubmittedSerializer(serializers.Serializer[None]):
+    """For the schema: `next_task` while there is one, `final_report` behind the last."""
+
+    completed = serializers.BooleanField()
+    next_task = TaskSerializer(required=False)
+    final_report = FinalReportSerializer(required=False)

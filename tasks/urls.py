@@ -1,0 +1,25 @@
+from django.urls import path
+
+from tasks import api, streams, views
+
+urlpatterns = [
+    path("", views.catalogue, name="catalogue"),
+    path("professions/<slug:slug>", views.profession, name="profession"),
+    path("professions/<slug:slug>/start", views.start, name="start"),
+    path("simulations", views.simulations, name="simulations"),
+    path("simulations/<int:pk>", views.simulation, name="simulation"),
+    path("simulations/<int:pk>/report", views.report, name="report"),
+    path("simulations/<int:pk>/report/rewrite", views.rewrite_report, name="rewrite_report"),
+    path("tasks/<int:pk>/answer", views.answer, name="answer"),
+    path("tasks/<int:pk>/rewrite", views.rewrite, name="rewrite"),
+    path("api/tasks/profession/<int:profession_id>/current", api.CurrentTask.as_view(), name="api_current"),
+    path(
+        "api/tasks/profession/<int:profession_id>/current/stream",
+        streams.get_current_task_stream,
+        name="api_current_stream",
+    ),
+    path("api/tasks/<int:task_id>/submit", api.SubmitAnswer.as_view(), name="api_submit"),
+    path("api/tasks/<int:task_id>/submit/stream", streams.submit_task_answer_stream, name="api_submit_stream"),
+    path("api/simulations", api.SimulationList.as_view(), name="api_simulations"),
+    path("api/simulations/<int:pk>", api.SimulationDetail.as_view(), name="api_simulation"),
+]
