@@ -1,8 +1,31 @@
+from typing import Any
+
+from allauth.account.adapter import get_adapter
 from django.contrib import admin
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from knox.admin import AuthTokenAdmin  # noqa: F401  # registers itself; replaced below
+from knox.models import AuthToken
 
 from accounts.models import User
+
+
+class SlowedDownLoginForm(AdminAuthenticationForm):
+    """The admin's log-in, under the same limits on wrong passwords as the site's own (ACCOUNT_RATE_LIMITS)."""
+
+    def clean(self) -> dict[str, Any]:
+        username, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
+        if username and password:
+            self.user_cache = get_adapter().authenticate(self.request, username=username, password=password)
+            if self.user_cache is None:
+                raise self.get_invalid_login_error()
+            self.confirm_login_allowed(self.user_cache)
+        return self.cleaned_data
+
+
+admin.site.login_form = SlowedDownLoginForm
 
 
 @admin.register(User)
@@ -11,3 +34,23 @@ class UserAdmin(DjangoUserAdmin[User]):
     list_filter = ["is_guest", "is_staff", "is_active", "groups"]
     date_hierarchy = "date_joined"
     fieldsets = [*(DjangoUserAdmin.fieldsets or []), (_("Learner"), {"fields": ["is_guest"]})]
+
+
+admin.site.unregister(AuthToken)  # knox's page lets staff make a token for anybody, and see it
+
+
+@admin.register(AuthToken)
+class TokenAdmin(admin.ModelAdmin[AuthToken]):
+    """Tokens are made by their owners; staff can see that there are some, and revoke them."""
+
+    list_display = ["token_key", "user", "created", "expiry"]
+    list_select_related = ["user"]
+    search_fields = ["user__username"]
+    date_hierarchy = "created"
+    fields = ["token_key", "user", "created", "expiry"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: AuthToken | None = None) -> bool:
+        return False

@@ -1,5 +1,9 @@
 """Guests: trying without an account, and keeping what was done when an account comes later."""
 
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.views import LoginView, SignupView
 from django.conf import settings
@@ -11,6 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from simulator.problems import Problem
+
+P = ParamSpec("P")
 
 # Sent with `guest` and `user` when a guest logs in to an account that existed before. Whoever keeps rows of
 # the guest's moves them to the user.
@@ -56,6 +62,20 @@ def _past_the_door(request: HttpRequest) -> HttpResponse | None:
     if request.user.is_authenticated and not request.user.is_guest:
         return redirect(settings.LOGIN_REDIRECT_URL)
     return None
+
+
+def members_only(
+    view: Callable[Concatenate[HttpRequest, P], HttpResponse],
+) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+    """Send a guest, who has no password and no address to look after, to the sign-up."""
+
+    @functools.wraps(view)
+    def answered(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if request.user.is_authenticated and request.user.is_guest:
+            return redirect("account_signup")
+        return view(request, *args, **kwargs)
+
+    return answered
 
 
 def let_in(request: HttpRequest) -> User:

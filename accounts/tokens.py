@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.decorators import async_only_middleware
 from knox.auth import TokenAuthentication
 from knox.models import AuthToken
 from rest_framework.authentication import SessionAuthentication
@@ -23,6 +24,7 @@ def create_token(user: User) -> str:
     return str(text)
 
 
+@async_only_middleware
 def bearer_token_middleware(
     get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
 ) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
@@ -35,7 +37,7 @@ def bearer_token_middleware(
         if request.headers.get("Authorization", "").lower().startswith("bearer "):
             try:
                 user = await sync_to_async(_user_of_token)(request)
-            except AuthenticationFailed:
+            except (AuthenticationFailed, UnicodeDecodeError):  # knox takes every token for UTF-8
                 return as_json(invalid_token())
             request.user = user
             request.auser = _giver_of(user)
@@ -44,10 +46,6 @@ def bearer_token_middleware(
 
     markcoroutinefunction(middleware)
     return middleware
-
-
-bearer_token_middleware.async_capable = True  # type: ignore[attr-defined]
-bearer_token_middleware.sync_capable = False  # type: ignore[attr-defined]
 
 
 def _user_of_token(request: HttpRequest) -> User:

@@ -4,7 +4,6 @@ import uuid
 
 from asgiref.sync import async_to_sync
 from django.http import Http404, HttpRequest, HttpResponseBase
-from django.views.decorators.http import require_GET
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.generics import RetrieveAPIView, get_object_or_404
@@ -15,7 +14,7 @@ from rest_framework.views import APIView
 from accounts.current import asigned_in, signed_in
 from generation import producer, streams
 from generation.models import Generation
-from simulator.problems import json_problems
+from simulator.problems import json_view
 
 
 class GenerationSerializer(serializers.ModelSerializer[Generation]):
@@ -59,8 +58,7 @@ class GenerationCancel(APIView):
         return Response(GenerationSerializer(generation).data)
 
 
-@json_problems
-@require_GET
+@json_view("GET")
 async def generation_stream(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     user = await asigned_in(request)
     generation = await Generation.objects.visible_to(user).filter(pk=pk).afirst()

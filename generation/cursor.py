@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from simulator.problems import Problem
 
-_FORM = re.compile(r"(\d{1,9})-(\d{1,9})")
+_FORM = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 
 
 class Cursor(NamedTuple):

@@ -3,6 +3,7 @@
 import nh3
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 _markdown = MarkdownIt("js-default", {"html": False, "linkify": False})
 _TAGS = {
@@ -30,11 +31,21 @@ _TAGS = {
 }  # no images: nothing on a page may ask another host for anything
 
 
+def _fitted(tokens: list[Token]) -> list[Token]:
+    """Fit a text into a page that has its own h1 and h2, and whose policy allows no style attributes."""
+    for token in tokens:
+        if token.tag in {"h1", "h2"}:
+            token.tag = "h3"
+        if style := token.attrs.pop("style", None):
+            token.attrSet("align", str(style).removeprefix("text-align:"))
+    return tokens
+
+
 def to_html(text: str) -> SafeString:
     html = nh3.clean(
-        _markdown.render(text),
+        _markdown.renderer.render(_fitted(_markdown.parse(text)), _markdown.options, {}),
         tags=_TAGS,
-        attributes={"a": {"href", "title"}, "ol": {"start"}},
+        attributes={"a": {"href", "title"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}},
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
     )

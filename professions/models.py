@@ -1,11 +1,15 @@
 from typing import Any, TypedDict
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Count, Sum
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django_stubs_ext import WithAnnotations
+
+MOST_MINUTES = 240
+MOST_POINTS = 100
 
 
 class Level(TypedDict):
@@ -70,7 +74,9 @@ class Brief(models.Model):
     order = models.PositiveSmallIntegerField(_("order"))
     slug = models.SlugField(_("slug"))
     title = models.CharField(_("title"), max_length=120)
-    time_limit_minutes = models.PositiveSmallIntegerField(_("time limit (minutes)"))
+    time_limit_minutes = models.PositiveSmallIntegerField(
+        _("time limit (minutes)"), validators=[MinValueValidator(1), MaxValueValidator(MOST_MINUTES)]
+    )
     description = models.TextField(
         _("description"), help_text=_("For the model: situation, facts, figures and the dilemma. No learner sees it.")
     )
@@ -97,7 +103,11 @@ class Criterion(models.Model):
     order = models.PositiveSmallIntegerField(_("order"))
     slug = models.SlugField(_("slug"))
     title = models.CharField(_("title"), max_length=120)
-    points = models.PositiveSmallIntegerField(_("points"), help_text=_("The most this criterion can give."))
+    points = models.PositiveSmallIntegerField(
+        _("points"),
+        help_text=_("The most this criterion can give."),
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_POINTS)],
+    )
     levels = models.JSONField(
         _("levels"),
         help_text=_('A list such as [{"points": 0, "description": "…"}, …], rising from 0 to the points above.'),
@@ -118,18 +128,26 @@ class Criterion(models.Model):
             raise ValidationError({"levels": problem})
 
 
-def problem_with_levels(levels: Any, *, maximum: int) -> str:
-    """Say what is wrong with a criterion's levels and what to do; an empty string when nothing is."""
+def problem_with_levels(levels: Any, *, maximum: int | None) -> str:
+    """Say what is wrong with a criterion's levels and what to do; an empty string when nothing is.
+
+    `maximum` is the criterion's points; None when those are at fault themselves.
+    """
     if not isinstance(levels, list) or len(levels) < 2:
         return "write a list of at least two levels"
     for level in levels:
         if not isinstance(level, dict) or set(level) != {"points", "description"}:
             return "write each level with the two entries points and description"
-        if not isinstance(level["points"], int) or not str(level["description"]).strip():
+        if type(level["points"]) is not int or not _is_text(level["description"]):
             return "write whole points and a description that is not empty in each level"
     points = [level["points"] for level in levels]
     if points != sorted(set(points)):
         return f"let the points of the levels rise; they are {points}"
-    if points[0] != 0 or points[-1] != maximum:
-        return f"let the levels go from 0 to the criterion's {maximum} points; they go from {points[0]} to {points[-1]}"
+    top = points[-1] if maximum is None else maximum
+    if (points[0], points[-1]) != (0, top):
+        return f"let the levels go from 0 to the criterion's {top} points; they go from {points[0]} to {points[-1]}"
     return ""
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from django.db import models, transaction
 
-from professions.models import Brief, Criterion, Level, Profession, problem_with_levels
+from professions.models import MOST_MINUTES, MOST_POINTS, Brief, Criterion, Level, Profession, problem_with_levels
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "packs"
@@ -45,6 +45,7 @@ class BriefPack:
 
 @dataclass(frozen=True, slots=True)
 class ProfessionPack:
+    path: Path
     slug: str
     language: str
     title: str
@@ -61,13 +62,16 @@ class _Reader:
     """Takes entries out of parsed YAML and notes each fault with its place instead of stopping at the first."""
 
     faults: list[str] = field(default_factory=list)
+    shapeless: list[str] = field(default_factory=list)  # places whose entries cannot be looked for
 
     def fault(self, place: str, remedy: str) -> None:
-        self.faults.append(f"{place}: {remedy}")
+        if not any(place.startswith(f"{outer}.") for outer in self.shapeless):
+            self.faults.append(f"{place}: {remedy}")
 
     def mapping(self, value: Any, place: str, *, known: set[str]) -> dict[str, Any]:
         if not isinstance(value, dict):
             self.fault(place, f"write a mapping with the entries {', '.join(sorted(known))}")
+            self.shapeless.append(place)
             return {}
         for name in sorted(set(map(str, value)) - known):
             self.fault(f"{place}.{name}", f"remove it or correct its name; known are {', '.join(sorted(known))}")
@@ -89,11 +93,11 @@ class _Reader:
             self.fault(f"{place}.slug", f"use small letters, digits and single hyphens; it is {value!r}")
         return value
 
-    def number(self, source: dict[str, Any], name: str, place: str, *, least: int, most: int) -> int:
+    def number(self, source: dict[str, Any], name: str, place: str, *, least: int, most: int) -> int | None:
         value = source.get(name)
         if type(value) is not int or not least <= value <= most:
             self.fault(f"{place}.{name}", f"write a whole number from {least} to {most}; it is {value!r}")
-            return least
+            return None
         return value
 
     def entries(self, source: dict[str, Any], name: str, place: str) -> list[tuple[str, Any]]:
@@ -115,19 +119,21 @@ def read_pack(path: Path) -> ProfessionPack:
         PackError: with one line for each fault, `file: place: remedy`.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PackError(f"{path}: cannot be read ({error}); name a UTF-8 file or a folder that holds some") from error
-    except yaml.YAMLError as error:
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date such as 2026-02-30
         raise PackError(f"{path}: is not YAML; mend this place: {error}") from error
     reader = _Reader()
-    pack = _profession(reader, document)
+    pack = _profession(reader, document, path)
     if reader.faults:
         raise PackError("\n".join(f"{path}: {fault}" for fault in reader.faults))
     return pack
 
 
-def _profession(reader: _Reader, document: Any) -> ProfessionPack:
+def _profession(reader: _Reader, document: Any, path: Path) -> ProfessionPack:
     place = "profession"
     texts = ("tagline", "description", "system_prompt", "report_opening", "report_closing")
     source = reader.mapping(document, place, known={"format", "slug", "language", "title", "briefs", *texts})
@@ -138,6 +144,7 @@ def _profession(reader: _Reader, document: Any) -> ProfessionPack:
     briefs = [_brief(reader, entry, where) for where, entry in reader.entries(source, "briefs", place)]
     reader.unique([brief.slug for brief in briefs], f"{place}.briefs")
     return ProfessionPack(
+        path=path,
         slug=reader.slug(source, place),
         language=reader.text(source, "language", place, longest=12),
         title=reader.text(source, "title", place, longest=120),
@@ -158,7 +165,7 @@ def _brief(reader: _Reader, entry: Any, place: str) -> BriefPack:
     return BriefPack(
         slug=reader.slug(source, place),
         title=reader.text(source, "title", place, longest=120),
-        time_limit_minutes=reader.number(source, "time_limit_minutes", place, least=1, most=240),
+        time_limit_minutes=reader.number(source, "time_limit_minutes", place, least=1, most=MOST_MINUTES) or 1,
         description=reader.text(source, "description", place),
         authored_text=reader.text(source, "authored_text", place),
         expert_answer=reader.text(source, "expert_answer", place),
@@ -168,7 +175,7 @@ def _brief(reader: _Reader, entry: Any, place: str) -> BriefPack:
 
 def _criterion(reader: _Reader, entry: Any, place: str) -> CriterionPack:
     source = reader.mapping(entry, place, known={"slug", "title", "points", "levels"})
-    points = reader.number(source, "points", place, least=1, most=100)
+    points = reader.number(source, "points", place, least=1, most=MOST_POINTS)
     levels = source.get("levels")
     problem = problem_with_levels(levels, maximum=points)
     if problem:
@@ -177,7 +184,7 @@ def _criterion(reader: _Reader, entry: Any, place: str) -> CriterionPack:
     return CriterionPack(
         slug=reader.slug(source, place),
         title=reader.text(source, "title", place, longest=120),
-        points=points,
+        points=points or 1,
         levels=[Level(points=level["points"], description=level["description"].strip()) for level in levels or []],
     )
 
@@ -204,20 +211,28 @@ def store_pack(pack: ProfessionPack) -> bool:
             )
         },
     )
-    slugs = [brief.slug for brief in pack.briefs]
-    try:
-        removed, _ = profession.briefs.exclude(slug__in=slugs).delete()
-    except models.ProtectedError as error:
-        raise PackError(
-            f"{pack.slug}: a brief that the pack no longer has was already given to learners; put it back"
-        ) from error
-    changed |= bool(removed)
+    changed |= _remove_dropped_briefs(profession, pack)
     for order, brief_pack in enumerate(pack.briefs, start=1):
         names = ("title", "time_limit_minutes", "description", "authored_text", "expert_answer")
         values = {"order": order} | {name: getattr(brief_pack, name) for name in names}
         brief, brief_changed = _store(Brief.objects.all(), {"profession": profession, "slug": brief_pack.slug}, values)
         changed |= brief_changed | _store_criteria(brief, brief_pack.criteria)
     return changed
+
+
+def _remove_dropped_briefs(profession: Profession, pack: ProfessionPack) -> bool:
+    dropped = list(profession.briefs.exclude(slug__in=[brief.slug for brief in pack.briefs]))
+    given = []
+    for brief in dropped:
+        try:
+            brief.delete()
+        except models.ProtectedError:
+            given.append(brief.slug)
+    if given:
+        raise PackError(
+            f"{pack.path}: profession.briefs: put back {', '.join(given)}; learners were given these tasks already"
+        )
+    return bool(dropped)
 
 
 def _store_criteria(brief: Brief, criteria: list[CriterionPack]) -> bool:
@@ -239,9 +254,44 @@ def _store(rows: models.QuerySet[Row], key: dict[str, object], values: dict[str,
     return row, created or bool(differing)
 
 
+def load_packs(paths: list[Path]) -> list[tuple[ProfessionPack, bool]]:
+    """Store every pack there, or none if one has a fault; each with whether that changed anything.
+
+    Raises:
+        PackError: with the faults of all packs.
+    """
+    packs = _read_all(pack_files(paths))
+    with transaction.atomic():
+        return [(pack, store_pack(pack)) for pack in packs]
+
+
+def _read_all(files: list[Path]) -> list[ProfessionPack]:
+    packs: dict[str, ProfessionPack] = {}
+    faults = []
+    for path in files:
+        try:
+            pack = read_pack(path)
+        except PackError as error:
+            faults.append(str(error))
+            continue
+        first = packs.setdefault(pack.slug, pack)
+        if first.path.resolve() != path.resolve():
+            faults.append(f"{path}: profession.slug: choose another; {first.path} has {pack.slug!r} too")
+    if faults:
+        raise PackError("\n".join(faults))
+    return list(packs.values())
+
+
 def pack_files(paths: list[Path]) -> list[Path]:
-    """Give the pack files that are named or lie in the folders named; the shipped ones for no path."""
+    """Give the pack files that are named or lie in the folders named; the shipped ones for no path.
+
+    Raises:
+        PackError: for a folder without any.
+    """
     found: list[Path] = []
     for path in paths or [SHIPPED]:
-        found += sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+        if not files:
+            raise PackError(f"{path}: holds no .yaml file; name a pack or a folder that holds some")
+        found += files
     return found

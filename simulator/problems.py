@@ -7,8 +7,8 @@
 
 import functools
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, ParamSpec
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Concatenate, ParamSpec
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -21,6 +21,7 @@ from rest_framework import exceptions as drf
 Text = str | Promise
 Fields = Mapping[str, list[str]]
 P = ParamSpec("P")
+AsyncView = Callable[Concatenate[HttpRequest, P], Coroutine[Any, Any, HttpResponseBase]]
 
 
 class Problem(Exception):
@@ -135,22 +136,28 @@ def as_json(problem: Problem) -> JsonResponse:
     return response
 
 
-def json_problems(
-    view: Callable[P, Awaitable[HttpResponseBase]],
-) -> Callable[P, Coroutine[None, None, HttpResponseBase]]:
-    """Let an asynchronous Django view raise what a DRF view may raise."""
+def json_view(method: str) -> Callable[[AsyncView[P]], AsyncView[P]]:
+    """Make an asynchronous Django view answer one method, and let it raise what a DRF view may raise."""
 
-    @functools.wraps(view)
-    async def answered(*args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-        try:
-            return await view(*args, **kwargs)
-        except (Problem, Http404, PermissionDenied, drf.APIException) as exception:
-            problem = from_exception(exception)
-            if problem is None:
-                raise
-            return as_json(problem)
+    def decorate(view: AsyncView[P]) -> AsyncView[P]:
+        @functools.wraps(view)
+        async def answered(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            try:
+                if request.method != method:
+                    raise drf.MethodNotAllowed(request.method or "")
+                return await view(request, *args, **kwargs)
+            except (Problem, Http404, PermissionDenied, drf.APIException) as exception:
+                problem = from_exception(exception)
+                if problem is None:
+                    raise
+                response = as_json(problem)
+                if problem.status == 405:
+                    response["Allow"] = method
+                return response
 
-    return answered
+        return answered  # type: ignore[return-value]  # functools.wraps hides the parameters
+
+    return decorate
 
 
 def json_body(request: HttpRequest) -> dict[str, object]:

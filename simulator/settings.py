@@ -5,9 +5,10 @@ says what to write instead; two values that contradict each other are system che
 """
 
 import os
+import re
 import secrets
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import django_stubs_ext
 import environ
@@ -21,17 +22,18 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 env.read_env(BASE_DIR / ".env")
 
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
+VAR_DIR = Path(env.str("VAR_DIR", default="") or BASE_DIR / "var")
 
 
 def _public_address(value: str) -> tuple[str, str, str]:
     """Split `SITE_URL` into scheme, host and origin (`scheme://host[:port]`)."""
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    address = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[\w.-]+)(:\d+)?", value, re.IGNORECASE)
+    if address is None:
         raise ImproperlyConfigured(
-            f"SITE_URL is {value!r}; write the public address with its scheme, such as https://try.example.org"
+            f"SITE_URL is {value!r}; write the public address with its scheme and without a path, "
+            "such as https://try.example.org"
         )
-    return parts.scheme, parts.hostname, f"{parts.scheme}://{parts.netloc}"
+    return address[1].lower(), address[2].lower(), value.lower()
 
 
 def _kept_secret_key(path: Path) -> str:
@@ -47,10 +49,28 @@ def _kept_secret_key(path: Path) -> str:
 
 
 def _seconds(name: str, default: float) -> float:
-    value: float = env.float(name, default=default)
-    if value <= 0:
-        raise ImproperlyConfigured(f"{name} is {value:g}; write a number of seconds above 0")
-    return value
+    value: str = env.str(name, default="") or str(default)
+    # Not environ's own parser, which takes 2m for 2 and 1e3 for 13.
+    seconds = float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else 0.0
+    if not seconds:
+        raise ImproperlyConfigured(f"{name} is {value!r}; write a number of seconds above 0")
+    return seconds
+
+
+def _switch(name: str, *, default: bool) -> bool:
+    value: str = env.str(name, default="") or str(default)
+    if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
+        raise ImproperlyConfigured(f"{name} is {value!r}; write on or off")
+    return value.lower() in {"1", "true", "yes", "on"}
+
+
+def _database(url: str) -> dict[str, Any]:
+    if url.partition("://")[0] not in {"sqlite", "postgres", "postgresql"}:
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be used; write sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME"
+        )
+    settings: dict[str, Any] = env.db_url_config(url)
+    return settings
 
 
 # Where the site is
@@ -59,12 +79,12 @@ _scheme, _host, _origin = _public_address(SITE_URL)
 _https = _scheme == "https"
 _local = {"127.0.0.1", "localhost", "[::1]"}
 
-DEBUG: bool = env.bool("DEBUG", default=False)
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=sorted({_host} | (_local if _host in _local else set())))
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[_origin])
+DEBUG = _switch("DEBUG", default=False)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or sorted(_local if _host in _local else {_host})
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[]) or [_origin]
 
 # Database and shared services
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
+DATABASES = {"default": _database(env.str("DATABASE_URL", default="") or f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
 REDIS_URL: str = env.str("REDIS_URL", default="")
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +95,6 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL",
         "timeout": 30,
     }
-    # The background pool has threads of its own, so tests need a database in a file.
     DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -107,7 +126,7 @@ LLM_FIRST_TOKEN_SECONDS = _seconds("LLM_FIRST_TOKEN_SECONDS", 20)
 LLM_IDLE_SECONDS = _seconds("LLM_IDLE_SECONDS", 30)
 
 # Who may do what
-ALLOW_GUESTS: bool = env.bool("ALLOW_GUESTS", default=True)
+ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
 CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ORIGINS", default=[])
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_CREDENTIALS = True
@@ -140,6 +159,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "simulator.static_files.StaticFilesMiddleware",
+    "simulator.middleware.not_stored_by_default",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",

@@ -53,6 +53,12 @@ class HashedModulesStorage(CompressedManifestStaticFilesStorage):  # type: ignor
         hashed: str = super().hashed_name(name, content, filename)
         return hashed
 
+    def stored_name(self, name: str) -> str:
+        if name.startswith(THIRD_PARTY) and self.hash_key(name) not in self.hashed_files:
+            return name
+        stored: str = super().stored_name(name)
+        return stored
+
 
 def collect_if_changed() -> None:
     """Collect the static files unless those collected last are the same; hashing and compressing takes seconds."""

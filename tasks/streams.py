@@ -5,13 +5,12 @@ import logging
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.translation import get_language
-from django.views.decorators.http import require_GET, require_POST
 
 from accounts.current import asigned_in
 from accounts.models import User
 from generation import streams
 from generation.models import Generation
-from simulator.problems import json_body, json_problems
+from simulator.problems import json_body, json_view
 from tasks import running
 from tasks.models import Task
 from tasks.requests import refuse_cross_site
@@ -20,8 +19,7 @@ from tasks.serializers import AnswerSerializer
 logger = logging.getLogger("tasks.streams")
 
 
-@json_problems
-@require_GET
+@json_view("GET")
 async def get_current_task_stream(request: HttpRequest, profession_id: int) -> HttpResponseBase:
     user = await asigned_in(request)
     refuse_cross_site(request)
@@ -38,8 +36,7 @@ def _current(user: User, profession_id: int, language: str, *, resumes: bool) ->
     return simulation.current_text if resumes else running.wanted_text(simulation)
 
 
-@json_problems
-@require_POST
+@json_view("POST")
 async def submit_task_answer_stream(request: HttpRequest, task_id: int) -> HttpResponseBase:
     user = await asigned_in(request)
     form = AnswerSerializer(data=json_body(request))

@@ -1,8 +1,10 @@
 """What can go wrong at a provider, and what each fault means. One table; nothing else decides by status code."""
 
 import re
+import socket
 from dataclasses import dataclass
 
+import aiohttp
 import httpx2
 import openai
 from django.conf import settings
@@ -50,7 +52,7 @@ class UpstreamFault(Exception):
         self.code = code
 
 
-_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:sk|pk|rk|key|Bearer)[-_ ][\w.*-]{6,}")
+_LOOKS_LIKE_A_KEY = re.compile(r"\b(?:(?:sk|pk|rk)-|Bearer )[\w*-]{6,}")
 
 
 def without_keys(text: str) -> str:
@@ -65,12 +67,26 @@ def classify(error: Exception) -> UpstreamFault:
     match error:
         case openai.APIStatusError():
             return UpstreamFault(_code_for_status(error), f"{error.status_code} {error.message}")
-        case openai.APITimeoutError() | httpx2.TimeoutException():
-            return UpstreamFault("provider_timeout", f"{type(error).__name__}: {error}")
-        case openai.APIConnectionError():
-            return UpstreamFault("provider_unreachable", f"{type(error.__cause__).__name__}: {error.__cause__}")
         case _:
-            return UpstreamFault("broken_stream", f"{type(error).__name__}: {error}")
+            cause = _first_cause(error)
+            return UpstreamFault(_code_for_cause(cause), f"{type(cause).__name__}: {cause}")
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Give what really happened: on the way up, a dropped connection is renamed to a time-out while connecting."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _code_for_cause(cause: BaseException) -> str:
+    match cause:
+        case TimeoutError() | httpx2.TimeoutException():
+            return "provider_timeout"
+        case aiohttp.ClientConnectorError() | ConnectionRefusedError() | socket.gaierror():
+            return "provider_unreachable"
+        case _:
+            return "broken_stream"
 
 
 def _code_for_status(error: openai.APIStatusError) -> str:

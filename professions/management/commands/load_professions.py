@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from professions.packs import PackError, pack_files, read_pack, store_pack
+from professions.packs import PackError, load_packs
 
 
 class Command(BaseCommand):
@@ -13,13 +13,9 @@ class Command(BaseCommand):
         parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
 
     def handle(self, *args: Any, paths: list[Path], **options: Any) -> None:
-        files = pack_files(paths)
-        if not files:
-            raise CommandError("No .yaml file there; name a pack or a folder that holds some.")
         try:
-            packs = [read_pack(path) for path in files]
-            for pack in packs:
-                changed = store_pack(pack)
-                self.stdout.write(f"{pack.slug}: {'loaded' if changed else 'unchanged'}, {len(pack.briefs)} briefs")
+            loaded = load_packs(paths)
         except PackError as error:
             raise CommandError(str(error)) from error
+        for pack, changed in loaded:
+            self.stdout.write(f"{pack.slug}: {'loaded' if changed else 'unchanged'}, {len(pack.briefs)} briefs")

@@ -1,0 +1,91 @@
+import { disable, find, isDisabled } from "./controls.js";
+import { keep, recall } from "./keep.js";
+import { text } from "./strings.js";
+
+/** @param {string} taskId */
+const key = (taskId) => `answer:${taskId}`;
+
+/**
+ * The answer box. What is typed is kept in sessionStorage per task until the server has accepted it.
+ * @param {HTMLFormElement} form
+ * @param {(answer: string) => void} onSend
+ */
+export function createAnswer(form, onSend) {
+  /** @type {HTMLTextAreaElement} */
+  const box = find(form, "[data-answer]");
+  /** @type {HTMLButtonElement} */
+  const button = find(form, "[data-submit]");
+  const counter = form.querySelector("[data-counter]");
+  const hint = form.querySelector("[data-answer-hint]");
+  let taskId = "";
+  let ready = false;
+  let sending = false;
+
+  function update() {
+    disable(button, !ready || sending);
+    if (sending) button.setAttribute("aria-busy", "true");
+    else button.removeAttribute("aria-busy");
+    box.readOnly = sending;
+    if (hint instanceof HTMLElement) hint.hidden = ready || sending;
+  }
+
+  function count() {
+    const words = box.value.trim() ? box.value.trim().split(/\s+/).length : 0;
+    if (counter) counter.textContent = text("counter", { words, characters: [...box.value].length });
+  }
+
+  const save = () => keep("sessionStorage", key(taskId), box.value);
+
+  box.addEventListener("input", () => {
+    save();
+    count();
+  });
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing) return;
+    event.preventDefault();
+    form.requestSubmit();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (isDisabled(button)) return;
+    save();
+    onSend(box.value);
+  });
+
+  return {
+    get value() {
+      return box.value;
+    },
+
+    /**
+     * Makes the box that of another task, with what was typed for it before.
+     * @param {string} id
+     */
+    open(id) {
+      // The first task of the page may bring text that the browser or the server put into the box.
+      const given = taskId ? "" : box.value;
+      taskId = id;
+      box.value = recall("sessionStorage", key(id)) || given;
+      sending = false;
+      count();
+      update();
+    },
+
+    /** @param {boolean} value the task can be answered now */
+    setReady(value) {
+      ready = value;
+      update();
+    },
+
+    /** @param {boolean} value */
+    setSending(value) {
+      sending = value;
+      update();
+    },
+
+    /** The server has it. */
+    forget() {
+      keep("sessionStorage", key(taskId), "");
+    },
+  };
+}

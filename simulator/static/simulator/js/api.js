@@ -1,0 +1,85 @@
+import { text } from "./strings.js";
+
+/**
+ * A task as `metadata` and the plain endpoints tell it.
+ * @typedef {object} TaskData
+ * @property {number} id
+ * @property {number} order
+ * @property {number} total
+ * @property {string} title
+ * @property {number | null} time_limit_minutes
+ * @property {number | null} seconds_left
+ * @property {string} generation_id
+ * @property {string} language
+ * @property {"model" | "authored"} source
+ * @property {string} [question] only in the plain answer: the complete text
+ */
+
+/** What an error answer (or an `error` event) says, with a message fit for the learner. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status 0: no answer came at all
+   * @param {{code?: string, message?: string, retryable?: boolean}} body
+   */
+  constructor(status, body) {
+    super(body.message || text(status === 0 ? "unreachable" : "serverTrouble"));
+    this.status = status;
+    this.code = body.code ?? "";
+    /** The server did not speak for itself: the network or a proxy is in trouble, trying again is right. */
+    this.transient = status === 0 || (status >= 500 && !body.code);
+    this.retryable = body.retryable ?? (this.transient || status === 429 || status >= 500);
+  }
+}
+
+/**
+ * @param {string} url
+ * @param {{method?: string, body?: object, csrf?: string, accept?: string, signal?: AbortSignal}} [options]
+ * @returns {Promise<Response>} with a status below 400; everything else raises ApiError
+ */
+export async function send(url, { method = "GET", body, csrf = "", accept = "application/json", signal } = {}) {
+  /** @type {Record<string, string>} */
+  const headers = { Accept: accept };
+  if (method !== "GET") headers["X-CSRFToken"] = csrf;
+  if (body) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(url, { method, headers, signal, cache: "no-store", body: body && JSON.stringify(body) });
+  } catch {
+    throw new ApiError(0, {});
+  }
+  if (response.ok) return response;
+  throw new ApiError(response.status, await response.json().catch(() => ({})));
+}
+
+/**
+ * @param {string} url
+ * @param {Parameters<typeof send>[1]} [options]
+ * @returns {Promise<any>} the parsed JSON
+ */
+export async function sendForJson(url, options) {
+  const response = await send(url, options);
+  try {
+    return await response.json();
+  } catch {
+    throw new ApiError(0, {});
+  }
+}
+
+/**
+ * Asks again, more and more slowly, for as long as nobody answers.
+ * @param {string} url
+ * @param {AbortSignal} [signal]
+ */
+export async function sendPatiently(url, signal) {
+  for (let wait = 2000; ; wait = Math.min(wait * 2, 15000)) {
+    try {
+      return await sendForJson(url, { signal });
+    } catch (error) {
+      if (!(error instanceof ApiError) || !error.transient || signal?.aborted) throw error;
+    }
+    await new Promise((resolve) => {
+      setTimeout(resolve, wait);
+      window.addEventListener("online", resolve, { once: true });
+    });
+  }
+}

@@ -1,0 +1,94 @@
+import { conceal, find, reveal } from "./controls.js";
+import { text } from "./strings.js";
+
+/**
+ * The task on the page: its words, its place in the run, and what becomes of it when it is done.
+ * @param {HTMLElement} root
+ */
+export function createSheet(root) {
+  /** @type {HTMLElement} */
+  const question = find(root, "[data-question]");
+  /** @type {HTMLElement} */
+  const report = find(root, "[data-report]");
+  const title = find(root, "[data-title]");
+  /** @type {HTMLElement} */
+  const source = find(root, "[data-source]");
+  /** @type {HTMLElement} */
+  const stop = find(root, "[data-stop]");
+  /** @type {HTMLElement} */
+  const earlier = find(root, "[data-earlier]");
+  let order = Number(root.dataset.order);
+
+  /** @param {"waiting" | "writing" | "ready" | "failed" | "cancelled"} state */
+  function setState(state) {
+    if (question.dataset.state === state && question.hasAttribute("aria-busy")) return;
+    const busy = state === "waiting" || state === "writing";
+    question.dataset.state = state;
+    if (busy) {
+      question.setAttribute("aria-busy", "true");
+      reveal(stop);
+    } else {
+      question.removeAttribute("aria-busy");
+      conceal(stop);
+    }
+  }
+
+  /** @param {string} answer */
+  function putAway(answer) {
+    /** @type {HTMLTemplateElement} */
+    const template = find(root, "[data-earlier-template]");
+    const copy = /** @type {DocumentFragment} */ (template.content.cloneNode(true));
+    find(copy, "[data-earlier-title]").textContent = text("earlierTitle", { order, title: title.textContent.trim() });
+    find(copy, "[data-earlier-question]").append(...question.childNodes);
+    find(copy, "[data-earlier-answer]").textContent = answer;
+    find(earlier, "[data-earlier-list]").append(copy);
+    earlier.hidden = false;
+  }
+
+  return {
+    question,
+    report,
+    stop,
+    setState,
+    putAway,
+    isBusy: () => question.hasAttribute("aria-busy"),
+
+    /** @param {import("./api.js").TaskData} task */
+    describe(task) {
+      const old = root.dataset.taskId;
+      order = task.order;
+      root.dataset.taskId = String(task.id);
+      root.dataset.generationId = task.generation_id;
+      for (const form of root.querySelectorAll("form")) {
+        const action = form.getAttribute("action") ?? "";
+        form.setAttribute("action", action.replace(`/tasks/${old}/`, `/tasks/${task.id}/`));
+      }
+      title.textContent = task.title;
+      document.title = document.title.replace(/^[^·]*/, `${task.title} `);
+      source.textContent = text(task.source === "authored" ? "sourceAuthored" : "sourceModel");
+      question.lang = task.language || question.lang;
+      find(root, "[data-progress]").textContent = text("progress", { order: task.order, total: task.total });
+      const bar = root.querySelector("progress");
+      if (bar) {
+        bar.max = task.total;
+        bar.value = task.order;
+      }
+    },
+
+    /** The last answer is in: the report takes the place of the task. */
+    beginReport() {
+      if (!report.hidden) return;
+      title.textContent = text("reportTitle");
+      source.textContent = "";
+      question.hidden = true;
+      report.hidden = false;
+      report.setAttribute("aria-busy", "true");
+    },
+
+    /** Brings the beginning of the text into view if it is out of it. */
+    comeToTop() {
+      const { top, bottom } = title.getBoundingClientRect();
+      if (top < 0 || bottom > window.innerHeight) title.scrollIntoView({ block: "start" });
+    },
+  };
+}

@@ -1,0 +1,107 @@
+"""Behind a real nginx that was told nothing but where the site is: its defaults buffer."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from professions.models import Profession
+from tests.client import Client, text_of, types_of
+from tests.conftest import Server, free_port, required, wait_until
+from tests.fake_openai import Behaviour, FakeOpenAI
+
+CONFIGURATION = """
+pid {folder}/nginx.pid;
+error_log stderr;
+daemon off;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass {site};
+        }}
+    }}
+}}
+"""
+
+
+@pytest.fixture
+def nginx(patient_server: Server, tmp_path: Path) -> Iterator[str]:
+    """The address of an nginx before the site."""
+    port = free_port()
+    file = tmp_path / "nginx.conf"
+    file.write_text(CONFIGURATION.format(folder=tmp_path, port=port, site=patient_server.url), encoding="utf-8")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([required("nginx"), "-c", str(file), "-p", str(tmp_path)], stderr=log)
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return httpx2.get(f"{url}/healthz").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    wait_until(answers, what="nginx")
+    yield url
+    process.terminate()
+    process.wait(10)
+
+
+def test_curl_sees_the_first_byte_before_the_model_has_written_anything(
+    nginx: str, profession: Profession, provider: FakeOpenAI, alice_token: str
+) -> None:
+    provider.default = Behaviour(tokens=("One ", "two."), hold_after=0)
+    address = f"{nginx}/api/tasks/profession/{profession.pk}/current/stream"
+    command = [required("curl"), "-sN", "-H", f"Authorization: Bearer {alice_token}", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as curl:
+        assert curl.stdout is not None
+        assert curl.stdout.readline() == b"retry: 1500\n"
+        lines = iter(curl.stdout.readline, b"")
+        metadata = next(line for line in lines if line.startswith(b"data: "))
+        assert b'"metadata"' in metadata
+        provider.wait_for(lambda fake: bool(fake.requests) and fake.requests[0].held)
+        assert provider.requests[0].tokens_sent == []
+        provider.release()
+        assert b'"done"' in b"".join(lines)
+
+
+def test_tokens_pass_while_the_model_still_writes(
+    nginx: str, profession: Profession, provider: FakeOpenAI, alice_token: str
+) -> None:
+    provider.default = Behaviour(tokens=("One ", "two."), hold_after=1)
+    path = f"/api/tasks/profession/{profession.pk}/current/stream"
+    with Client(nginx, token=alice_token) as client, client.stream(path) as stream:
+        assert text_of(stream.until("token")) == "One "
+        assert not provider.requests[0].finished
+        provider.release()
+        assert stream.until("done")[-1]["data"]["full_text"] == "One two."
+
+
+def test_a_whole_simulation_passes(nginx: str, profession: Profession, provider: FakeOpenAI, alice_token: str) -> None:
+    with Client(nginx, token=alice_token) as client:
+        events = client.events(f"/api/tasks/profession/{profession.pk}/current/stream")
+        for _ in range(3):
+            assert text_of(events) == events[-1]["data"]["full_text"] == provider.requests[-1].text_sent
+            path = f"/api/tasks/{events[-1]['data']['task_id']}/submit/stream"
+            events = client.events(path, body={"answer": "mulch"})
+    assert types_of(events) == ["report", "completed"]
+    assert text_of(events, "report") == events[-1]["data"]["final_report"]["text"] == provider.requests[-1].text_sent
+
+
+def test_a_silence_is_filled_with_comments(
+    nginx: str, profession: Profession, provider: FakeOpenAI, alice_token: str
+) -> None:
+    provider.default = Behaviour(hold_after=1)
+    path = f"/api/tasks/profession/{profession.pk}/current/stream"
+    with Client(nginx, token=alice_token) as client, client.stream(path) as stream:
+        stream.until("token")
+        assert next(stream.chunks) == b": still here\n\n"

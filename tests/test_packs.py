@@ -1,0 +1,308 @@
+"""Profession packs: what is shipped, loading twice, editing, and every fault with its place and remedy."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import CommandError, call_command
+
+from accounts.models import User
+from professions.models import Brief, Criterion, Profession
+from professions.packs import SHIPPED
+from tasks import running
+
+pytestmark = pytest.mark.django_db
+
+Pack = dict[str, Any]
+
+
+def gardener(**changes: object) -> Pack:
+    return {
+        "format": 1,
+        "slug": "gardener",
+        "language": "en",
+        "title": "Gardener",
+        "tagline": "What a gardener does all day.",
+        "description": "You are a **gardener** in Port Ellary.",
+        "system_prompt": "You write tasks for a gardener.",
+        "report_opening": "You have seen two days.",
+        "report_closing": "Plant something.",
+        "briefs": [brief("roses"), brief("hedge")],
+    } | changes
+
+
+def brief(slug: str) -> Pack:
+    return {
+        "slug": slug,
+        "title": slug.capitalize(),
+        "time_limit_minutes": 10,
+        "description": f"The {slug} has mildew.",
+        "authored_text": f"Amara asks about the {slug}.",
+        "expert_answer": "Cut back a third.",
+        "criteria": [
+            {
+                "slug": "names-the-cause",
+                "title": "Names the cause",
+                "points": 2,
+                "levels": [{"points": 0, "description": "No cause."}, {"points": 2, "description": "Mildew."}],
+            }
+        ],
+    }
+
+
+def load(*paths: Path) -> str:
+    out = io.StringIO()
+    call_command("load_professions", *map(str, paths), stdout=out)
+    return out.getvalue()
+
+
+def refusal(*paths: Path) -> list[str]:
+    with pytest.raises(CommandError) as caught:
+        load(*paths)
+    return str(caught.value).splitlines()
+
+
+Writer = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Writer:
+    def written(pack: Pack, name: str = "gardener.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(pack, allow_unicode=True), encoding="utf-8")
+        return path
+
+    return written
+
+
+def everything_stored() -> list[str]:
+    rows = (*Profession.objects.values_list(), *Brief.objects.values_list(), *Criterion.objects.values_list())
+    return sorted(map(str, rows))
+
+
+def test_the_shipped_professions_have_five_valid_briefs_each() -> None:
+    assert load().splitlines() == [
+        "nurse: loaded, 5 briefs",
+        "project-manager: loaded, 5 briefs",
+        "site-reliability-engineer: loaded, 5 briefs",
+    ]
+    for profession in Profession.objects.all():
+        profession.full_clean()
+        assert [brief.order for brief in profession.ordered_briefs] == [1, 2, 3, 4, 5]
+    for row in (*Brief.objects.all(), *Criterion.objects.all()):
+        row.full_clean()
+    assert not Brief.objects.filter(criteria=None).exists()
+    assert Profession.objects.published().count() == 3
+
+
+def test_loading_twice_changes_nothing() -> None:
+    load()
+    before = everything_stored()
+    assert all(line.endswith(": unchanged, 5 briefs") for line in load().splitlines())
+    assert everything_stored() == before
+
+
+def test_editing_a_pack_updates_its_rows_in_place(write: Writer) -> None:
+    load(write(gardener()))
+    keys = dict(Brief.objects.values_list("slug", "pk"))
+    edited = gardener(title="Head gardener")
+    edited["briefs"] = [brief("pond"), brief("hedge") | {"title": "The long hedge"}, brief("roses")]
+    edited["briefs"][2]["criteria"][0]["levels"][1]["description"] = "Powdery mildew."
+    assert load(write(edited)) == "gardener: loaded, 3 briefs\n"
+    profession = Profession.objects.get()
+    assert profession.title == "Head gardener"
+    assert [(row.slug, row.title) for row in profession.ordered_briefs] == [
+        ("pond", "Pond"),
+        ("hedge", "The long hedge"),
+        ("roses", "Roses"),
+    ]
+    assert {row.slug: row.pk for row in profession.ordered_briefs[1:]} == keys
+    assert Criterion.objects.get(brief__slug="roses").levels[1] == {"points": 2, "description": "Powdery mildew."}
+    assert Criterion.objects.count() == 3
+
+
+def test_what_a_pack_no_longer_has_is_removed(write: Writer) -> None:
+    longer = gardener()
+    longer["briefs"][0]["criteria"].append(longer["briefs"][0]["criteria"][0] | {"slug": "is-kind"})
+    load(write(longer))
+    assert load(write(gardener(briefs=[brief("roses")]))) == "gardener: loaded, 1 briefs\n"
+    assert list(Brief.objects.values_list("slug", flat=True)) == ["roses"]
+    assert list(Criterion.objects.values_list("slug", flat=True)) == ["names-the-cause"]
+
+
+def test_what_staff_decided_about_a_profession_outlives_the_next_loading(write: Writer) -> None:
+    load(write(gardener()))
+    Profession.objects.update(published=False, position=7)
+    load(write(gardener(title="Head gardener")))
+    stored = Profession.objects.get()
+    assert (stored.title, stored.published, stored.position) == ("Head gardener", False, 7)
+
+
+def test_a_brief_that_learners_were_given_cannot_be_dropped(write: Writer, alice: User) -> None:
+    load(write(gardener()))
+    running.open_simulation(user=alice, profession=Profession.objects.get(), language="en")
+    before = everything_stored()
+    path = write(gardener(title="Head gardener", briefs=[brief("hedge")]))
+    assert refusal(path) == [f"{path}: profession.briefs: put back roses; learners were given these tasks already"]
+    assert everything_stored() == before
+
+
+def replaced(place: str, value: object) -> Pack:
+    """Give the gardener with another value at a place such as `briefs.0.title`; None takes the entry away."""
+    pack = gardener()
+    *way, last = [int(step) if step.isdigit() else step for step in place.split(".")]
+    inner: Any = pack
+    for step in way:
+        inner = inner[step]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return pack
+
+
+FIRST = "profession.briefs[1]"
+LEVELS = f"{FIRST}.criteria[1].levels"
+NOUGHT = {"points": 0, "description": "No cause."}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("format", 2, "profession.format: write 1, the format this version reads; it is 2"),
+        ("format", None, "profession.format: write 1, the format this version reads; it is None"),
+        ("description", None, "profession.description: write a text that is not empty"),
+        ("briefs.0.authored_text", "  \n", f"{FIRST}.authored_text: write a text that is not empty"),
+        ("title", 7, "profession.title: write a text that is not empty"),
+        ("title", "x" * 121, "profession.title: shorten it to 120 characters; it has 121"),
+        ("slug", "The Gardener", "profession.slug: use small letters, digits and single hyphens; it is 'The Gardener'"),
+        ("briefs.0.tilte", "Roses", f"{FIRST}.tilte: remove it or correct its name; known are authored_text, "),
+        ("briefs", "roses", "profession.briefs: write a list with at least one entry"),
+        ("briefs", [], "profession.briefs: write a list with at least one entry"),
+        ("briefs.0.criteria", [], f"{FIRST}.criteria: write a list with at least one entry"),
+        ("briefs.0.criteria.0", "kind", f"{FIRST}.criteria[1]: write a mapping with the entries levels, points, "),
+        ("briefs.1.slug", "roses", "profession.briefs: give each entry a slug of its own; 'roses' occurs 2 times"),
+        ("briefs.0.time_limit_minutes", 0, f"{FIRST}.time_limit_minutes: write a whole number from 1 to 240; it is 0"),
+        ("briefs.0.time_limit_minutes", 241, f"{FIRST}.time_limit_minutes: write a whole number from 1 to 240; it is"),
+        ("briefs.0.time_limit_minutes", True, f"{FIRST}.time_limit_minutes: write a whole number from 1 to 240; it is"),
+        ("briefs.0.criteria.0.points", "2", f"{FIRST}.criteria[1].points: write a whole number from 1 to 100; it is"),
+        ("briefs.0.criteria.0.levels", [NOUGHT], f"{LEVELS}: write a list of at least two levels"),
+        (
+            "briefs.0.criteria.0.levels",
+            [NOUGHT, {"points": 2}],
+            f"{LEVELS}: write each level with the two entries points and description",
+        ),
+        (
+            "briefs.0.criteria.0.levels.1.description",
+            5,
+            f"{LEVELS}: write whole points and a description that is not empty in each level",
+        ),
+        (
+            "briefs.0.criteria.0.levels.1.points",
+            True,
+            f"{LEVELS}: write whole points and a description that is not empty in each level",
+        ),
+        (
+            "briefs.0.criteria.0.levels",
+            [NOUGHT, {"points": 2, "description": "a"}, {"points": 2, "description": "b"}],
+            f"{LEVELS}: let the points of the levels rise; they are [0, 2, 2]",
+        ),
+        (
+            "briefs.0.criteria.0.points",
+            3,
+            f"{LEVELS}: let the levels go from 0 to the criterion's 3 points; they go from 0 to 2",
+        ),
+        (
+            "briefs.0.criteria.0.levels.0.points",
+            1,
+            f"{LEVELS}: let the levels go from 0 to the criterion's 2 points; they go from 1 to 2",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_file_place_and_remedy(write: Writer, place: str, value: object, message: str) -> None:
+    path = write(replaced(place, value))
+    (line,) = refusal(path)
+    assert line.startswith(f"{path}: {message}")
+    assert everything_stored() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"title: [unclosed", "is not YAML; mend this place: "),
+        (b"title: 2026-02-30", "is not YAML; mend this place: "),
+        (b"title: !!python/object/apply:os.getcwd []", "is not YAML; mend this place: "),
+        ("title: Gärtner".encode("latin-1"), "cannot be read ("),
+        (b"", "profession: write a mapping with the entries briefs, description, "),
+        (b"- gardener", "profession: write a mapping with the entries briefs, description, "),
+    ],
+)
+def test_a_file_that_is_no_pack_at_all_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "gardener.yaml"
+    path.write_bytes(content)
+    told = "\n".join(refusal(path))
+    assert told.startswith(f"{path}: {message}")
+    assert told.count(str(path)) == 1
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "nowhere"])
+def test_a_path_that_is_not_there_is_refused_with_what_to_name(tmp_path: Path, name: str) -> None:
+    (line,) = refusal(tmp_path / name)
+    assert line.startswith(f"{tmp_path / name}: cannot be read (")
+    assert line.endswith("name a UTF-8 file or a folder that holds some")
+
+
+def test_a_folder_without_packs_is_refused_even_beside_one_that_has_some(write: Writer, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert refusal(write(gardener()), empty) == [
+        f"{empty}: holds no .yaml file; name a pack or a folder that holds some"
+    ]
+    assert everything_stored() == []
+
+
+def test_all_faults_of_all_files_are_told_at_once_and_nothing_is_stored(write: Writer) -> None:
+    sound = write(gardener(slug="baker"), "a.yaml")
+    several = gardener(title="", tagline=None)
+    several["briefs"][1]["criteria"][0]["points"] = 0
+    first, second = write(several, "b.yaml"), write(replaced("briefs.0.slug", "Roses!"), "c.yaml")
+    assert refusal(sound, first, second) == [
+        f"{first}: profession.briefs[2].criteria[1].points: write a whole number from 1 to 100; it is 0",
+        f"{first}: profession.title: write a text that is not empty",
+        f"{first}: profession.tagline: write a text that is not empty",
+        f"{second}: profession.briefs[1].slug: use small letters, digits and single hyphens; it is 'Roses!'",
+    ]
+    assert everything_stored() == []
+
+
+def test_a_pack_that_cannot_be_stored_takes_the_others_of_the_same_call_back(write: Writer, alice: User) -> None:
+    load(write(gardener()))
+    running.open_simulation(user=alice, profession=Profession.objects.get(), language="en")
+    refusal(write(gardener(slug="baker"), "a.yaml"), write(gardener(briefs=[brief("hedge")]), "b.yaml"))
+    assert not Profession.objects.filter(slug="baker").exists()
+
+
+def test_folders_and_several_paths_are_loaded_together(write: Writer, tmp_path: Path) -> None:
+    folder = tmp_path / "packs"
+    folder.mkdir()
+    write(gardener(slug="baker"), "packs/baker.yaml")
+    write(gardener(slug="cook"), "packs/cook.yaml")
+    write(gardener(slug="drover"), "packs/drover.txt")
+    lines = load(folder, write(gardener())).splitlines()
+    assert lines == ["baker: loaded, 2 briefs", "cook: loaded, 2 briefs", "gardener: loaded, 2 briefs"]
+    assert Profession.objects.count() == 3
+
+
+def test_two_packs_with_one_slug_are_refused_and_the_same_file_twice_is_not(write: Writer) -> None:
+    first, second = write(gardener(), "a.yaml"), write(gardener(title="Groundskeeper"), "b.yaml")
+    assert refusal(first, second) == [f"{second}: profession.slug: choose another; {first} has 'gardener' too"]
+    assert everything_stored() == []
+    assert load(first, first) == "gardener: loaded, 2 briefs\n"
+
+
+def test_the_shipped_folder_named_is_what_no_path_means() -> None:
+    load()
+    assert all(": unchanged, " in line for line in load(SHIPPED).splitlines())

@@ -1,0 +1,231 @@
+"""What is refused, and in which shape: the contract's, in every place."""
+
+import json
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+from django.test import Client as BrowserOnly
+from django.urls import URLPattern, URLResolver, get_resolver
+from knox.models import AuthToken
+
+from accounts.models import User
+from generation.models import Generation
+from professions.models import Profession
+from tasks.models import Simulation, Submission, Task
+from tests.client import Client
+from tests.conftest import Server, make_profession
+from tests.fake_openai import Behaviour, FakeOpenAI
+
+Refusals = list[tuple[str, str, object, int, str]]
+
+
+def assert_shape(response: httpx2.Response, status: int, code: str) -> None:
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert body["code"] == code
+    assert set(body) - {"fields"} == {"code", "detail", "message"}
+    assert body["detail"]
+    assert body["message"]
+    assert response.headers["content-type"] == "application/json"
+
+
+@pytest.fixture
+def task(as_alice: Client, profession: Profession, provider: FakeOpenAI) -> Task:
+    as_alice.get(f"/api/tasks/profession/{profession.pk}/current")
+    return Task.objects.get()
+
+
+@pytest.mark.parametrize("stream", ["", "/stream"])
+class TestBadInput:
+    def test_an_unreadable_body_gets_400(self, as_alice: Client, task: Task, stream: str) -> None:
+        response = as_alice.http.post(
+            f"/api/tasks/{task.pk}/submit{stream}", content=b"{answer", headers={"Content-Type": "application/json"}
+        )
+        assert_shape(response, 400, "parse_error")
+
+    @pytest.mark.parametrize("body", [{}, {"answer": None}, {"answer": ["a"]}, {"answer": "a\x00b"}, {"text": "a"}])
+    def test_a_missing_or_unusable_answer_names_the_field(
+        self, as_alice: Client, task: Task, stream: str, body: object
+    ) -> None:
+        response = as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", body)
+        assert_shape(response, 400, "invalid")
+        assert list(response.json()["fields"]) == ["answer"]
+
+    def test_half_a_surrogate_pair_is_refused(self, as_alice: Client, task: Task, stream: str) -> None:
+        response = as_alice.http.post(
+            f"/api/tasks/{task.pk}/submit{stream}",
+            content=rb'{"answer": "\ud83d"}',
+            headers={"Content-Type": "application/json"},
+        )
+        assert_shape(response, 400, "invalid")
+
+    def test_an_answer_that_is_too_long_gets_413_and_is_not_stored(
+        self, as_alice: Client, task: Task, stream: str
+    ) -> None:
+        response = as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", {"answer": "x" * 20_001})
+        assert_shape(response, 413, "answer_too_long")
+        assert as_alice.post(f"/api/tasks/{task.pk}/submit", {"answer": "x" * 20_000}).status_code == 200
+
+    def test_a_body_that_is_too_large_gets_413(self, as_alice: Client, task: Task, stream: str) -> None:
+        response = as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", {"answer": "x" * 300_000})
+        assert response.status_code == 413
+        assert response.json()["code"] in {"too_large", "answer_too_long"}
+        assert not Submission.objects.exists()
+
+    def test_the_wrong_method_gets_405(self, as_alice: Client, task: Task, stream: str) -> None:
+        response = as_alice.http.put(f"/api/tasks/{task.pk}/submit{stream}", json={"answer": "x"})
+        assert_shape(response, 405, "method_not_allowed")
+
+    def test_nobody_in_particular_gets_401(self, server: Server, task: Task, stream: str) -> None:
+        with Client(server.url) as nobody:
+            response = nobody.get(f"/api/tasks/profession/{task.simulation.profession_id}/current{stream}")
+        assert_shape(response, 401, "not_authenticated")
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+    def test_an_unknown_token_gets_401(self, server: Server, task: Task, stream: str) -> None:
+        with Client(server.url, token="nonsense") as stranger:
+            response = stranger.post(f"/api/tasks/{task.pk}/submit{stream}", {"answer": "x"})
+        assert_shape(response, 401, "invalid_token")
+
+    def test_a_task_that_is_still_being_written_cannot_be_answered(
+        self, as_alice: Client, provider: FakeOpenAI, stream: str
+    ) -> None:
+        other = make_profession("baker")
+        provider.default = Behaviour(hold_after=1)
+        with as_alice.stream(f"/api/tasks/profession/{other.pk}/current/stream") as open_stream:
+            metadata = open_stream.until("metadata")[0]["data"]
+            response = as_alice.post(f"/api/tasks/{metadata['id']}/submit{stream}", {"answer": "x"})
+        assert_shape(response, 409, "not_ready")
+        assert not Submission.objects.exists()
+
+    def test_a_task_of_an_earlier_simulation_cannot_be_answered(
+        self, as_alice: Client, task: Task, stream: str
+    ) -> None:
+        as_alice.post("/api/simulations", {"profession_id": task.simulation.profession_id})
+        response = as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", {"answer": "x"})
+        assert_shape(response, 409, "not_current")
+
+    def test_a_cross_site_get_starts_nothing(self, as_alice: Client, task: Task, stream: str) -> None:
+        other = make_profession("baker")
+        del as_alice.http.headers["Authorization"]
+        as_alice.http.cookies.set("sessionid", session_of(task.simulation.user))
+        response = as_alice.get(f"/api/tasks/profession/{other.pk}/current{stream}", **{"Sec-Fetch-Site": "cross-site"})
+        assert_shape(response, 403, "cross_site")
+        assert Simulation.objects.count() == 1
+
+    def test_a_session_without_csrf_gets_403(self, as_alice: Client, task: Task, stream: str) -> None:
+        del as_alice.http.headers["Authorization"]
+        as_alice.http.cookies.set("sessionid", session_of(task.simulation.user))
+        response = as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", {"answer": "x"})
+        assert_shape(response, 403, "csrf_failed")
+        assert not Submission.objects.exists()
+
+    def test_a_session_with_csrf_is_let_through(self, as_alice: Client, task: Task, stream: str) -> None:
+        del as_alice.http.headers["Authorization"]
+        as_alice.http.cookies.set("sessionid", session_of(task.simulation.user))
+        as_alice.http.cookies.set("csrftoken", "a" * 32)
+        response = as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", {"answer": "x"}, **{"X-CSRFToken": "a" * 32})
+        assert response.status_code == 200
+
+    def test_an_unpublished_profession_is_not_there(self, as_alice: Client, task: Task, stream: str) -> None:
+        hidden = make_profession("baker", published=False)
+        assert_shape(as_alice.get(f"/api/tasks/profession/{hidden.pk}/current{stream}"), 404, "not_found")
+
+    def test_a_profession_withdrawn_in_the_middle_can_be_finished(
+        self, as_alice: Client, task: Task, stream: str
+    ) -> None:
+        Profession.objects.update(published=False)
+        path = f"/api/tasks/profession/{task.simulation.profession_id}/current{stream}"
+        assert as_alice.get(path).status_code == 200
+
+    def test_what_is_not_writable_changes_nothing(self, as_alice: Client, task: Task, stream: str) -> None:
+        before = Simulation.objects.values().get()
+        body = {
+            "answer": "x",
+            "score": 10,
+            "user": 2,
+            "user_id": 2,
+            "is_staff": True,
+            "state": {"trust": 9},
+            "deadline": 0,
+        }
+        assert as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", body).status_code == 200
+        assert Simulation.objects.values().get() == before
+        assert not User.objects.get().is_staff
+
+
+def session_of(user: User) -> str:
+    browser = BrowserOnly()
+    browser.force_login(user)
+    return browser.cookies["sessionid"].value
+
+
+def test_unknown_addresses_below_api_answer_in_json_too(as_alice: Client) -> None:
+    assert_shape(as_alice.get("/api/nothing"), 404, "not_found")
+
+
+def test_a_cursor_of_somebody_elses_making_gets_400(as_alice: Client, task: Task) -> None:
+    response = as_alice.get(f"/api/generations/{task.generation_id}/stream?after=7")
+    assert_shape(response, 400, "bad_cursor")
+
+
+def test_an_error_is_told_in_english_and_in_the_readers_language(as_alice: Client) -> None:
+    body = as_alice.get("/api/generations/00000000-0000-0000-0000-000000000000").json()
+    assert body["detail"] == body["message"] == "There is nothing here, or it belongs to somebody else."
+
+
+def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
+    for entry in resolver.url_patterns:
+        route = prefix + str(entry.pattern)
+        if isinstance(entry, URLPattern):
+            yield route
+        else:
+            yield from routes(entry, route)
+
+
+OWN = {
+    "api/simulations/<int:pk>": "simulation",
+    "api/tasks/<int:task_id>/submit": "task",
+    "api/tasks/<int:task_id>/submit/stream": "task",
+    "api/generations/<uuid:pk>": "generation",
+    "api/generations/<uuid:pk>/stream": "generation",
+    "api/generations/<uuid:pk>/cancel": "generation",
+    "simulations/<int:pk>": "simulation",
+    "simulations/<int:pk>/report": "simulation",
+    "simulations/<int:pk>/report/rewrite": "simulation",
+    "tasks/<int:pk>/answer": "task",
+    "tasks/<int:pk>/rewrite": "task",
+    "account/tokens/<str:pk>/revoke": "token",
+}
+PUBLIC = {
+    "api/professions/<int:pk>",
+    "api/tasks/profession/<int:profession_id>/current",
+    "api/tasks/profession/<int:profession_id>/current/stream",
+    "professions/<slug:slug>",
+    "professions/<slug:slug>/start",
+}
+
+
+def test_every_route_with_an_id_is_known_to_be_somebodys_or_everybodys() -> None:
+    with_id = {
+        route for route in routes(get_resolver()) if "<" in route and not route.startswith(("admin/", "accounts/"))
+    }
+    assert with_id == set(OWN) | PUBLIC
+
+
+@pytest.mark.parametrize("route", OWN)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_stranger_gets_404_on_what_is_alices(as_bob: Client, task: Task, route: str, method: str) -> None:
+    ids = {"task": task.pk, "simulation": task.simulation_id, "generation": task.generation_id}
+    ids["token"] = AuthToken.objects.get(user=task.simulation.user).pk
+    path = "/" + route.replace(route[route.index("<") : route.index(">") + 1], str(ids[OWN[route]]))
+    body = json.dumps({"answer": "x"}).encode() if method == "POST" else None
+    headers = {"Content-Type": "application/json"}
+    response = as_bob.http.request(method, path, content=body, headers=headers)
+    assert response.status_code in {404, 405}, response.text[:300]
+    other = {"GET": "POST", "POST": "GET"}[method]
+    if response.status_code == 405:
+        assert as_bob.http.request(other, path, headers=headers, content=b'{"answer": "x"}').status_code == 404
+    assert not Submission.objects.exists()
+    assert Generation.objects.get().status == "completed"
