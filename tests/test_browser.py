@@ -269,3 +269,19 @@ def test_a_text_in_the_middle_of_a_server_restart_is_there_after_it(
     server.stop()
     start_server(port=server.port, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
     expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready", timeout=40_000)
+
+
+def test_on_a_phone_the_next_task_comes_into_view_and_stays_there_while_it_grows(
+    server: Server, profession: Profession, provider: FakeOpenAI, page: Page
+) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    provider.default = Behaviour(text="A long sentence about roses. " * 80)
+    start_as_guest(page, server, profession.slug)
+    expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
+    provider.default = Behaviour(text="A long sentence about roses. " * 80, tokens_per_second=400)
+    page.locator("[data-submit]").scroll_into_view_if_needed()
+    page.fill("[data-answer]", "mulch")
+    page.locator("[data-answer]").press("Control+Enter")
+    expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
+    expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
+    expect(page.locator("h1")).to_be_in_viewport()

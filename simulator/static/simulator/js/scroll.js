@@ -8,18 +8,27 @@ const SLACK = 48;
  */
 export function createFollower(target) {
   let following = false;
+  let byHand = false;
 
   const below = () => target.getBoundingClientRect().bottom - window.innerHeight;
 
+  for (const type of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+    window.addEventListener(type, () => (byHand = true), { passive: true });
+  }
   window.addEventListener(
     "scroll",
     () => {
-      following = target.getAttribute("aria-busy") === "true" && window.scrollY > 0 && below() <= SLACK;
+      following = byHand && target.getAttribute("aria-busy") === "true" && window.scrollY > 0 && below() <= SLACK;
     },
     { passive: true },
   );
 
   return {
+    /** A text begins: whatever scrolls now is the page itself. */
+    rest() {
+      following = byHand = false;
+    },
+
     keepUp() {
       if (!following) return;
       const distance = below();

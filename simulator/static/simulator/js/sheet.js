@@ -85,10 +85,16 @@ export function createSheet(root) {
       report.setAttribute("aria-busy", "true");
     },
 
-    /** Brings the beginning of the text into view if it is out of it. */
+    /**
+     * Brings the beginning of the text into view if it is out of it, and keeps it there while the text grows: browsers would hold
+     * the focused box still, which on a phone pushes the text out at the top. From the first key on, the box counts again.
+     */
     comeToTop() {
+      const page = document.documentElement;
+      page.dataset.reads = "";
+      root.addEventListener("input", () => delete page.dataset.reads, { once: true });
       const { top, bottom } = title.getBoundingClientRect();
-      if (top < 0 || bottom > window.innerHeight) title.scrollIntoView({ block: "start" });
+      title.scrollIntoView({ block: top < 0 || bottom > window.innerHeight ? "start" : "nearest" });
     },
   };
 }

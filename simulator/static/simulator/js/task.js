@@ -59,6 +59,7 @@ function run(root) {
     if (!next) return;
     announce(text("writing"));
     answer.open(String(task.id));
+    follower.rest();
     sheet.comeToTop();
   }
 

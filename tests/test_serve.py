@@ -1,0 +1,166 @@
+"""`manage.py serve` as somebody meets it who has just cloned the repository and set nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import IN_CI, ROOT, Server, free_port, wait_until
+
+NOT_IN_A_CLONE = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "var", "vendor", "tests")
+PASSWORD = re.compile(r"user staff, password (\S+)")
+STATIC = re.compile(r'(?:src|href)="(/static/[^"]+)"')
+IMPORTED = re.compile(r'from\s*"\./([^"]+)"')
+HASHED = re.compile(r"\.[0-9a-f]{12}\.\w+$")
+THIRD_PARTY = "/static/vendor/"
+FOR_EVER = "max-age=315360000, public, immutable"
+
+
+def manage(clone: Path, *arguments: str) -> list[str]:
+    return [sys.executable, str(clone / "manage.py"), *arguments]
+
+
+@contextmanager
+def serving(clone: Path) -> Iterator[Server]:
+    """Start the clone with nothing but PATH in the environment."""
+    port = free_port()
+    log_file = clone.parent / f"log-{port}"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            manage(clone, "serve", "--port", str(port)),
+            cwd=clone.parent,
+            env={"PATH": os.environ["PATH"]},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", log_file)
+    try:
+        wait_until(server.answers, what="the server's start", seconds=60)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files a fresh clone has, without those that npm would add."""
+    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp("fresh") / "clone", ignore=NOT_IN_A_CLONE))
+
+
+@pytest.fixture(scope="module")
+def first_start(clone: Path) -> Iterator[Server]:
+    with serving(clone) as server:
+        yield server
+
+
+def test_the_first_start_prints_a_password_that_opens_the_admin(first_start: Server, clone: Path) -> None:
+    (password,) = PASSWORD.findall(first_start.log)
+    assert first_start.log.count(password) == 1
+    assert not any(password.encode() in file.read_bytes() for file in (clone / "var").iterdir() if file.is_file())
+    form = {"username": "staff", "password": password}
+    with httpx2.Client(base_url=first_start.url) as browser:
+        assert browser.post("/admin/login/", data=form).status_code == 403, "without the form's token"
+        assert "csrfmiddlewaretoken" in browser.get("/admin/login/").text
+        form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
+        wrong = browser.post("/admin/login/?next=/admin/", data=form | {"password": "staff"})
+        assert wrong.status_code == 200
+        entered = browser.post("/admin/login/?next=/admin/", data=form)
+        assert (entered.status_code, entered.headers["location"]) == (302, "/admin/")
+        assert browser.get("/admin/professions/brief/").status_code == 200
+
+
+def test_the_first_start_has_three_professions_and_needs_no_key(first_start: Server) -> None:
+    listed = httpx2.get(f"{first_start.url}/api/professions").json()
+    assert [(item["slug"], item["task_count"]) for item in listed] == [
+        ("nurse", 5),
+        ("project-manager", 5),
+        ("site-reliability-engineer", 5),
+    ]
+    assert httpx2.get(f"{first_start.url}/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/professions/nurse", "/accounts/login/", "/admin/login/"])
+def test_static_files_are_named_by_their_content_and_kept_for_ever(first_start: Server, path: str) -> None:
+    waiting = STATIC.findall(httpx2.get(f"{first_start.url}{path}").text)
+    assert any(address.endswith(".css") for address in waiting)
+    seen: set[str] = set()
+    while waiting:
+        address = waiting.pop()
+        if address in seen or address.startswith(THIRD_PARTY):
+            continue
+        seen.add(address)
+        assert HASHED.search(address), address
+        answered = httpx2.get(f"{first_start.url}{address}")
+        assert (answered.status_code, answered.headers["cache-control"]) == (200, FOR_EVER), address
+        if address.endswith(".js"):
+            waiting += [f"{address.rpartition('/')[0]}/{name}" for name in IMPORTED.findall(answered.text)]
+
+
+def test_without_npm_the_pages_name_third_party_files_as_they_are_and_with_it_by_their_content(
+    first_start: Server, authored_server: Server
+) -> None:
+    def third_party_files(server: Server) -> list[str]:
+        addresses = STATIC.findall(httpx2.get(f"{server.url}/").text)
+        return [address for address in addresses if address.startswith(THIRD_PARTY)]
+
+    assert "/static/vendor/bootstrap.min.css" in third_party_files(first_start)
+    if not (ROOT / "simulator" / "static" / "vendor" / ".copied").exists():
+        (pytest.fail if IN_CI else pytest.skip)("npm's files are not there; `make vendor` brings them")
+    for address in third_party_files(authored_server):
+        assert HASHED.search(address), address
+        answered = httpx2.get(f"{authored_server.url}{address}")
+        assert (answered.status_code, answered.headers["cache-control"]) == (200, FOR_EVER), address
+
+
+def test_a_later_start_prints_no_password_and_collects_only_what_changed(first_start: Server, clone: Path) -> None:
+    marker = clone / "var" / "static" / "marker"  # collecting clears the folder
+    marker.touch()
+    with serving(clone) as second:
+        assert not PASSWORD.search(second.log)
+        assert len(httpx2.get(f"{second.url}/api/professions").json()) == 3
+        assert marker.exists()
+    with (clone / "simulator" / "static" / "simulator" / "css" / "site.css").open("a") as sheet:
+        sheet.write("/* another colour */\n")
+    with serving(clone) as third:
+        assert not marker.exists()
+        addresses = STATIC.findall(httpx2.get(f"{third.url}/").text)
+        (changed,) = [address for address in addresses if "/css/site." in address]
+        assert "another colour" in httpx2.get(f"{third.url}{changed}").text
+
+
+def test_a_profession_that_staff_removed_does_not_come_back_by_itself(first_start: Server, clone: Path) -> None:
+    remove = "from professions.models import Profession; Profession.objects.exclude(slug='nurse').delete()"
+    subprocess.run(manage(clone, "shell", "-c", remove), env={"PATH": os.environ["PATH"]}, check=True)
+    with serving(clone) as later:
+        assert [item["slug"] for item in httpx2.get(f"{later.url}/api/professions").json()] == ["nurse"]
+    subprocess.run(manage(clone, "load_professions"), env={"PATH": os.environ["PATH"]}, check=True)
+
+
+def test_several_processes_without_redis_are_refused_with_the_reason(clone: Path, tmp_path: Path) -> None:
+    refused = subprocess.run(
+        manage(clone, "serve", "--workers", "2", "--port", str(free_port())),
+        env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode == 1
+    assert "More than one process needs REDIS_URL: without it a learner" in refused.stderr
+    assert "Set REDIS_URL, or use --workers 1." in refused.stderr
+    assert not (tmp_path / "db.sqlite3").exists()
+
+
+def test_sigterm_ends_the_server(first_start: Server, clone: Path) -> None:
+    with serving(clone) as server:
+        server.process.terminate()
+        assert server.process.wait(60) in {0, -15}
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{server.url}/healthz")
