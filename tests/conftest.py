@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, BrowserContext
 from accounts.models import User
 from accounts.tokens import create_token
 from professions.models import Brief, Criterion, Profession
+from simulator.static_files import collect_if_changed
 from tests.client import Client
 from tests.fake_openai import FakeOpenAI
 
@@ -29,6 +30,12 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 ROOT = Path(__file__).parent.parent
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
 IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what uses a browser last: after it neither an event loop nor Django's test client runs in this thread."""
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
 
 
 def required(program: str) -> str:
@@ -179,6 +186,12 @@ def authored_server(_authored_server: Server, transactional_db: None) -> Server:
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Give each run a database of its own: a file, because servers and background threads open it too."""
     settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "db.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def static_files() -> None:
+    """Pages name their static files by hash, so those have to be there when no server collects them."""
+    collect_if_changed()
 
 
 def make_profession(slug: str = "gardener", *, briefs: int = 3, published: bool = True) -> Profession:

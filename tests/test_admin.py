@@ -17,7 +17,6 @@ from accounts.models import User
 from accounts.tokens import create_token
 from generation.models import Generation
 from professions.models import Brief, Criterion, Profession
-from simulator.static_files import collect_if_changed
 from tasks import running
 from tasks.models import Simulation, Submission, Task
 from tests.conftest import make_profession
@@ -30,12 +29,6 @@ WRITTEN_BY_THE_SITE: list[type[models.Model]] = [Generation, Simulation, Task, S
 
 each_model = pytest.mark.parametrize("model", REGISTERED, ids=lambda model: model.__name__)
 each_log = pytest.mark.parametrize("model", WRITTEN_BY_THE_SITE, ids=lambda model: model.__name__)
-
-
-@pytest.fixture(scope="session")
-def static_files() -> None:
-    """The admin's pages name their static files by hash, so those have to be there."""
-    collect_if_changed()
 
 
 @pytest.fixture
