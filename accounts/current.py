@@ -1,6 +1,8 @@
 """Who asks."""
 
+from django.conf import settings
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from accounts.models import User
@@ -25,3 +27,24 @@ async def asigned_in(request: HttpRequest) -> User:
     if not user.is_authenticated:
         raise Problem(NOT_SIGNED_IN, code="not_authenticated", status=401)
     return user
+
+
+def is_cross_site(request: HttpRequest | Request) -> bool:
+    """Say whether another site's page made the browser ask."""
+    return request.headers.get("Sec-Fetch-Site") == "cross-site"
+
+
+def refuse_cross_site(request: HttpRequest | Request) -> None:
+    """Refuse a GET that another site's page made with the learner's cookie: it would start and spend something.
+
+    Raises:
+        Problem: 403 unless the origin is listed in CORS_ORIGINS or the request carries a token.
+    """
+    if not is_cross_site(request) or "Authorization" in request.headers:
+        return
+    if request.headers.get("Origin") not in settings.CORS_ALLOWED_ORIGINS:
+        raise Problem(
+            _("This address may not be asked from another site. The operator can allow it in CORS_ORIGINS."),
+            code="cross_site",
+            status=403,
+        )

@@ -7,7 +7,9 @@ from typing import Concatenate, ParamSpec
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.views import LoginView, SignupView
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth import login
+from django.db import IntegrityError
 from django.dispatch import Signal
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -39,7 +41,12 @@ class GuestAwareAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth
 
 class GuestSignupView(SignupView):  # type: ignore[misc]  # allauth ships no types
     def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
-        response: HttpResponse = _past_the_door(request) or super().dispatch(request, *args, **kwargs)
+        try:
+            response: HttpResponse = _past_the_door(request) or super().dispatch(request, *args, **kwargs)
+        except IntegrityError:
+            # The same form sent twice: the other request has made the account, and its answer logged the person in.
+            messages.info(request, _("This account was made a moment ago. Log in to it."))
+            return redirect("account_login")
         return response
 
 

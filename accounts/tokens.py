@@ -28,13 +28,15 @@ def create_token(user: User) -> str:
 def bearer_token_middleware(
     get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
 ) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
-    """Let a valid token stand in for the session, for Django's own views and DRF's alike.
+    """Let a valid token stand in for the session in the API, for Django's own views and DRF's alike.
 
-    A browser never sends a token by itself, so a request that carries one needs no CSRF check.
+    A browser never sends a token by itself, so a request that carries one needs no CSRF check. Pages take none: a token
+    that leaked could make others there, and outlive its own end.
     """
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
-        if request.headers.get("Authorization", "").lower().startswith("bearer "):
+        has_token = request.headers.get("Authorization", "").lower().startswith("bearer ")
+        if has_token and request.path.startswith(("/api/", "/admin/api/")):
             try:
                 user = await sync_to_async(_user_of_token)(request)
             except (AuthenticationFailed, UnicodeDecodeError):  # knox takes every token for UTF-8

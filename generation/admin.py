@@ -15,7 +15,9 @@ class ReadOnlyAdmin:
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
+        # Only together with the person they belong to, which Django asks about here too.
+        match = request.resolver_match
+        return match is not None and str(match.url_name).startswith("accounts_user_")
 
 
 @admin.register(Generation)

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.current import asigned_in, signed_in
+from accounts.current import asigned_in, refuse_cross_site, signed_in
 from generation import producer, streams
 from generation.models import Generation
 from simulator.problems import json_view
@@ -61,6 +61,7 @@ class GenerationCancel(APIView):
 @json_view("GET")
 async def generation_stream(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     user = await asigned_in(request)
+    refuse_cross_site(request)
     generation = await Generation.objects.visible_to(user).filter(pk=pk).afirst()
     if generation is None:
         raise Http404

@@ -6,13 +6,14 @@ alone, whatever became of the event log, and two events never share one.
 """
 
 import re
+import uuid
 from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
 from simulator.problems import Problem
 
-_FORM = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
+_FORM = re.compile(r"([0-9a-f]{12})-([0-9]{1,9})-([0-9]{1,9})")
 
 
 class Cursor(NamedTuple):
@@ -26,13 +27,22 @@ class Cursor(NamedTuple):
 START = Cursor(0, 0)
 
 
-def parse_cursor(value: str) -> Cursor:
-    """Read what a client sends back as `Last-Event-ID` or `?after=`.
+def event_id(generation_id: uuid.UUID, cursor: Cursor) -> str:
+    """Give what a client sees of a position. It says which generation it is of: addresses show one after the other."""
+    return f"{_name(generation_id)}-{cursor}"
+
+
+def parse_event_id(value: str, generation_id: uuid.UUID) -> Cursor | None:
+    """Read what a client sends back as `Last-Event-ID` or `?after=`; None for a position in another generation.
 
     Raises:
-        Problem: 400 when it is not a cursor of ours.
+        Problem: 400 when it is no position of ours.
     """
     match = _FORM.fullmatch(value)
     if match is None:
         raise Problem(_("The cursor cannot be read. Send the id of an event unchanged, or none."), code="bad_cursor")
-    return Cursor(int(match[1]), int(match[2]))
+    return Cursor(int(match[2]), int(match[3])) if match[1] == _name(generation_id) else None
+
+
+def _name(generation_id: uuid.UUID) -> str:
+    return generation_id.hex[:12]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # How long a producer that went silent keeps its claim, and how often a live one renews it.
 LEASE = timedelta(seconds=15)
 RENEW_SECONDS = 5.0
+# A text whose producers died this often has something about it that kills them.
+MOST_TAKEOVERS = 2
+# A text that was asked for and that nobody began to write for so long was forgotten by a process that died.
+FORGOTTEN = timedelta(seconds=5)
 
 
 class Message(TypedDict):
@@ -31,27 +35,65 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def visible_to(self, user: "User") -> "GenerationQuerySet":
         return self.filter(user=user)
 
+    def unfinished(self) -> "GenerationQuerySet":
+        return self.filter(status__in=[Generation.Status.PENDING, Generation.Status.RUNNING])
+
+    def expired(self) -> "GenerationQuerySet":
+        """Texts whose producer fell silent."""
+        return self.filter(status=Generation.Status.RUNNING, lease_expires_at__lt=Now())
+
+    def abandoned(self) -> "GenerationQuerySet":
+        """Texts that nobody writes and somebody should."""
+        forgotten = Q(status=Generation.Status.PENDING, asked_at__lt=Now() - FORGOTTEN)
+        return self.filter(forgotten | _fit_for_takeover())
+
     def claim(self, pk: uuid.UUID, *, owner: str) -> "Generation | None":
         """Take the right to write this text under the next epoch; None when somebody else has it or it is finished.
 
         One conditional update, so of two processes that try at once only one gets it. The clock is the database's,
         because the processes may run on machines whose clocks differ.
         """
-        free = Q(status=Generation.Status.PENDING) | Q(status=Generation.Status.RUNNING, lease_expires_at__lt=Now())
+        free = Q(status=Generation.Status.PENDING) | _fit_for_takeover()
         claimed = self.filter(free, pk=pk).update(
             status=Generation.Status.RUNNING,
             epoch=F("epoch") + 1,
+            takeovers=Case(
+                When(status=Generation.Status.RUNNING, then=F("takeovers") + 1),
+                default=F("takeovers"),
+                output_field=models.PositiveSmallIntegerField(),
+            ),
             lease_owner=owner,
             lease_expires_at=Now() + LEASE,
             started_at=Now(),
             first_token_at=None,
         )
-        return self.get(pk=pk) if claimed else None
+        return self.filter(pk=pk, lease_owner=owner).first() if claimed else None
 
-    def renew(self, pks: Collection[uuid.UUID], *, owner: str) -> int:
-        """Extend this owner's leases on these rows; the number of rows it still had."""
-        return self.filter(pk__in=pks, status=Generation.Status.RUNNING, lease_owner=owner).update(
-            lease_expires_at=Now() + LEASE
+    def end_orphans(self) -> int:
+        """End the texts that no producer is to take over: cancelled ones, and those whose producers kept dying."""
+        ended = {"epoch": F("epoch") + 1, "finished_at": Now()}
+        cancelled = self.expired().filter(cancel_wanted=True)
+        failed = self.expired().filter(takeovers__gte=MOST_TAKEOVERS)
+        return cancelled.update(status=Generation.Status.CANCELLED, fault="cancelled", **ended) + failed.update(
+            status=Generation.Status.FAILED, fault="interrupted", **ended
+        )
+
+    def expire_leases(self) -> int:
+        """Free what the processes before this one left behind; the number of rows."""
+        return self.filter(status=Generation.Status.RUNNING).update(lease_expires_at=Now() - LEASE)
+
+    def renew(self, pks: Collection[uuid.UUID], *, owner: str) -> dict[uuid.UUID, bool]:
+        """Extend this owner's leases; those it still had, each with whether somebody wants it cancelled."""
+        own = self.filter(pk__in=pks, status=Generation.Status.RUNNING, lease_owner=owner)
+        own.update(lease_expires_at=Now() + LEASE)
+        return dict(own.values_list("pk", "cancel_wanted"))
+
+    def release(self, pk: uuid.UUID, *, owner: str, epoch: int) -> bool:
+        """Give a claim back, so that whoever looks next takes it; False when it was lost before."""
+        return bool(
+            self.filter(pk=pk, epoch=epoch, lease_owner=owner, status=Generation.Status.RUNNING).update(
+                status=Generation.Status.PENDING, lease_owner="", asked_at=Now() - FORGOTTEN
+            )
         )
 
     def restart(self, pk: uuid.UUID) -> bool:
@@ -62,22 +104,34 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
                 text="",
                 fault="",
                 fault_detail="",
+                takeovers=0,
+                cancel_wanted=False,
+                asked_at=Now(),
                 started_at=None,
                 first_token_at=None,
                 finished_at=None,
             )
         )
 
-    def cancel_unclaimed(self, pk: uuid.UUID) -> bool:
-        """Stop a text that no living producer writes."""
+    def want_cancel(self, pk: uuid.UUID) -> None:
+        """Stop a text. One that no living producer writes ends here and now; else its producer sees the wish."""
         unclaimed = Q(status=Generation.Status.PENDING) | Q(
             status=Generation.Status.RUNNING, lease_expires_at__lt=Now()
         )
-        return bool(
-            self.filter(unclaimed, pk=pk).update(
-                status=Generation.Status.CANCELLED, epoch=F("epoch") + 1, finished_at=Now()
-            )
+        stopped = self.filter(unclaimed, pk=pk).update(
+            status=Generation.Status.CANCELLED, fault="cancelled", epoch=F("epoch") + 1, finished_at=Now()
         )
+        if not stopped:
+            self.unfinished().filter(pk=pk).update(cancel_wanted=True)
+
+
+def _fit_for_takeover() -> Q:
+    return Q(
+        status=Generation.Status.RUNNING,
+        lease_expires_at__lt=Now(),
+        takeovers__lt=MOST_TAKEOVERS,
+        cancel_wanted=False,
+    )
 
 
 class Generation(models.Model):
@@ -113,6 +167,10 @@ class Generation(models.Model):
     fault_detail = models.TextField(_("fault detail"), blank=True)
 
     epoch = models.PositiveIntegerField(_("epoch"), default=0, help_text=_("How many times the writing began."))
+    takeovers = models.PositiveSmallIntegerField(
+        _("takeovers"), default=0, help_text=_("How often another producer took over after one fell silent.")
+    )
+    cancel_wanted = models.BooleanField(_("cancel wanted"), default=False)
     lease_owner = models.CharField(_("lease owner"), max_length=120, blank=True)
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True, blank=True)
 
@@ -123,6 +181,7 @@ class Generation(models.Model):
     cached_tokens = models.PositiveIntegerField(_("cached prompt tokens"), null=True, blank=True)
 
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    asked_at = models.DateTimeField(_("asked for"), default=timezone.now, editable=False)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
     first_token_at = models.DateTimeField(_("first token"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)

@@ -1,7 +1,8 @@
 """Producers: each writes one generation, as a task of the process and not of the request that wanted it.
 
 Claim the row, take the text from upstream into the event log, save it, and only then announce the end. Whoever
-asked may be long gone.
+asked may be long gone. A producer that falls silent loses its claim when its lease runs out; whoever takes over
+writes under the next epoch, and nothing that the first still does counts.
 """
 
 import asyncio
@@ -16,11 +17,10 @@ from collections.abc import Coroutine
 from datetime import datetime
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError
 from django.utils import timezone
 
-from generation.log import EventLog
-from generation.log.memory import MemoryLog
+from generation.log import make_log
 from generation.models import RENEW_SECONDS, Generation
 from generation.offload import offload
 from generation.upstream import Ending, Pieces, authored, chat
@@ -28,47 +28,109 @@ from generation.upstream.faults import UpstreamFault
 
 logger = logging.getLogger("generation.producer")
 
-event_log: EventLog = MemoryLog()
 OWNER = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+event_log = make_log(OWNER)
+
+# A written text is worth waiting for a database that comes back.
+SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0)
+# How long a cancelling request waits to see the row final.
+CANCEL_SECONDS = 3.0
 
 _writing: dict[uuid.UUID, "_Writing"] = {}
 _tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps weak references only
+_leaving = asyncio.Event()
+RENEWAL = "renewal of leases"
 
 
 def ensure(generation_id: uuid.UUID) -> None:
     """Have this text written here, unless it is already; harmless when another process has it."""
-    if generation_id in _writing:
+    if generation_id in _writing or _leaving.is_set():
         return
-    if not _writing:
-        _detach(_renew_leases())
+    if not any(task.get_name() == RENEWAL for task in _tasks):
+        _detach(_renew_leases(), name=RENEWAL)
     writing = _writing[generation_id] = _Writing(generation_id)
-    _detach(writing.run())
+    _detach(writing.run(), name=str(generation_id))
+
+
+def stop(generation_id: uuid.UUID) -> None:
+    """Have a text of this process end as cancelled."""
+    if writing := _writing.get(generation_id):
+        writing.stop()
+
+
+def abandon(generation_id: uuid.UUID) -> None:
+    """Stop writing a text that another process has taken over; nothing more of it is stored or shown."""
+    if writing := _writing.get(generation_id):
+        logger.warning("another process took over generation=%s", generation_id)
+        writing.abandon()
 
 
 async def cancel(generation_id: uuid.UUID) -> None:
-    """Stop a text: its provider connection is closed and what was written is kept."""
-    if writing := _writing.get(generation_id):
-        writing.stop()
+    """Stop a text, whichever process writes it: its provider connection is closed and what was written is kept."""
+    await offload(Generation.objects.want_cancel, generation_id)
+    row = Generation.objects.filter(pk=generation_id)
+    deadline = time.monotonic() + CANCEL_SECONDS
+    with event_log.follow(generation_id) as channel:
+        generation = await offload(row.first)
+        if generation is None or generation.is_final:
+            return
+        if writing := _writing.get(generation_id):
+            writing.stop()
+            await writing.finished.wait()
+            return
+        event_log.ask_to_cancel(generation_id, generation.lease_owner)
+        while not generation.is_final and time.monotonic() < deadline:
+            await channel.changed(timeout=0.2)
+            generation = await offload(row.get)
+
+
+async def wait_for_all() -> None:
+    """Wait until everything that is being written here has ended."""
+    for writing in list(_writing.values()):
         await writing.finished.wait()
-    await offload(Generation.objects.cancel_unclaimed, generation_id)
 
 
-def _detach(work: Coroutine[None, None, None]) -> None:
+def is_leaving() -> bool:
+    return _leaving.is_set()
+
+
+async def leave(grace_seconds: float) -> None:
+    """Begin no more texts, give those being written a moment to end, and give the rest back to whoever looks next."""
+    _leaving.set()
+    event_log.wake_all()
+    writings = list(_writing.values())
+    if writings:
+        await asyncio.wait([asyncio.ensure_future(one.finished.wait()) for one in writings], timeout=grace_seconds)
+    for writing in _writing.values():
+        writing.release()
+    await wait_for_all()
+
+
+def _detach(work: Coroutine[None, None, None], *, name: str | None = None) -> None:
     # A context of its own: the request's holds an executor that is shut down when the request ends.
-    task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+    task = asyncio.get_running_loop().create_task(work, name=name, context=contextvars.Context())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
 
 
 async def _renew_leases() -> None:
-    """Renew what this process writes, for as long as it writes anything."""
+    """Renew what this process writes, for as long as it writes anything, and hear what became of it meanwhile."""
     while _writing:
         await asyncio.sleep(RENEW_SECONDS)
+        claimed = [key for key, writing in _writing.items() if writing.is_claimed]
+        if not claimed:
+            continue
         try:
-            await offload(Generation.objects.renew, list(_writing), owner=OWNER)
+            kept = await offload(Generation.objects.renew, claimed, owner=OWNER)
         except DatabaseError:
             # The next round may succeed. If none does, the leases run out, and that is right: somebody else takes over.
             logger.exception("leases could not be renewed")
+            continue
+        for generation_id in claimed:
+            if generation_id not in kept:
+                abandon(generation_id)
+            elif kept[generation_id]:
+                stop(generation_id)
 
 
 class _Writing:
@@ -77,15 +139,28 @@ class _Writing:
     def __init__(self, generation_id: uuid.UUID) -> None:
         self.generation_id = generation_id
         self.finished = asyncio.Event()
-        self.stop_wanted = False
+        self.is_claimed = False
+        self.is_saving = False
         self.pieces: list[str] = []
         self.first_token_at: datetime | None = None
         self.started = time.monotonic()
+        # How it is to end when somebody interrupts it: with the text kept, without a trace, or given back.
+        self.interrupted_by: str = ""
         self.deadline: asyncio.Timeout | None = None
 
     def stop(self) -> None:
-        """Have the writing end as cancelled, now or as soon as it begins."""
-        self.stop_wanted = True
+        self._interrupt("cancel")
+
+    def abandon(self) -> None:
+        self._interrupt("lost")
+
+    def release(self) -> None:
+        self._interrupt("leaving")
+
+    def _interrupt(self, by: str) -> None:
+        if self.is_saving and by != "lost":
+            return  # it has just ended by itself
+        self.interrupted_by = by
         if self.deadline is not None:
             self.deadline.reschedule(asyncio.get_running_loop().time())
 
@@ -103,24 +178,35 @@ class _Writing:
 
     async def _write(self, generation: Generation) -> None:
         self.generation = generation
+        self.is_claimed = True
         event_log.begin(generation.pk, generation.epoch)
+        saved = False
         try:
             status, values = await self._outcome()
+            self.is_saving = True
             if generation.source == Generation.Source.MODEL:
                 self._log_time("[TIMING] OpenAI streaming request total duration: %.3f seconds generation=%s")
-            await self._save(status, values)
+            if self.interrupted_by == "leaving":
+                await offload(Generation.objects.release, generation.pk, owner=OWNER, epoch=generation.epoch)
+            elif self.interrupted_by != "lost":
+                saved = await self._save(status, values)
         finally:
-            event_log.end(generation.pk, generation.epoch)
+            self.is_claimed = False
+            (event_log.end if saved else event_log.leave)(generation.pk, generation.epoch)
 
     async def _outcome(self) -> tuple[Generation.Status, dict[str, object]]:
         try:
             ending = await self._collect(self._upstream())
         except UpstreamFault as fault:
-            if self.stop_wanted:
-                logger.info("generation cancelled generation=%s", self.generation.pk)
+            if self.interrupted_by:
+                logger.info("interrupted: %s generation=%s", self.interrupted_by, self.generation.pk)
                 return Generation.Status.CANCELLED, {"fault": "cancelled"}
-            logger.warning("generation failed: %s (%s) generation=%s", fault.code, fault, self.generation.pk)
+            logger.warning("generation failed: %s (%s) generation=%s", fault.code, fault.label, self.generation.pk)
             return Generation.Status.FAILED, {"fault": fault.code, "fault_detail": str(fault)}
+        except Exception:  # whatever mistake of ours it is, nobody may wait for this text for ever
+            logger.exception("generation failed generation=%s", self.generation.pk)
+            return Generation.Status.FAILED, {"fault": "interrupted"}
+        self.interrupted_by = ""
         return Generation.Status.COMPLETED, {
             "model": ending.model,
             "finish_reason": ending.finish_reason,
@@ -141,13 +227,13 @@ class _Writing:
         try:
             async with asyncio.timeout_at(min(whole, loop.time() + settings.LLM_FIRST_TOKEN_SECONDS)) as deadline:
                 self.deadline = deadline
-                if self.stop_wanted:
-                    self.stop()
+                if self.interrupted_by:
+                    self._interrupt(self.interrupted_by)
                 async for piece in upstream:
                     if isinstance(piece, Ending):
                         return piece
                     self._take(piece)
-                    if not self.stop_wanted:
+                    if not self.interrupted_by:
                         deadline.reschedule(min(whole, loop.time() + settings.LLM_IDLE_SECONDS))
         except TimeoutError as late:
             waited_for = "the next token" if self.pieces else "the first token"
@@ -169,13 +255,22 @@ class _Writing:
         self.pieces.append(piece)
         event_log.append(self.generation.pk, self.generation.epoch, piece)
 
-    async def _save(self, status: Generation.Status, values: dict[str, object]) -> None:
-        text = "".join(self.pieces)
-        stored = await offload(
-            self.generation.save_end, status, text=text, first_token_at=self.first_token_at, **values
-        )
-        if not stored:
-            logger.warning("a later epoch took over, nothing stored generation=%s", self.generation.pk)
+    async def _save(self, status: Generation.Status, values: dict[str, object]) -> bool:
+        """Store how it ended; False when another process has taken over and nothing was stored."""
+        values |= {"text": "".join(self.pieces), "first_token_at": self.first_token_at}
+        for pause in (*SAVE_AGAIN_AFTER_SECONDS, None):
+            try:
+                stored = await offload(self.generation.save_end, status, **values)
+            except OperationalError:
+                if pause is None:
+                    raise
+                logger.warning("the database does not take the text yet generation=%s", self.generation.pk)
+                await asyncio.sleep(pause)
+            else:
+                if not stored:
+                    logger.warning("a later epoch took over, nothing stored generation=%s", self.generation.pk)
+                return stored
+        raise AssertionError("unreachable")
 
     def _log_time(self, line: str) -> None:
         logger.info(line, time.monotonic() - self.started, self.generation.pk)

@@ -8,8 +8,6 @@ from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 from django.http import StreamingHttpResponse
 
-from generation.cursor import Cursor
-
 CONTENT_TYPE = "text/event-stream"
 # Sent at once, so that a proxy and the browser have a first byte to pass on: how long to wait before coming back,
 # and a comment.
@@ -19,9 +17,16 @@ COMMENT = b": still here\n\n"
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def frame(event_type: str, data: Mapping[str, object], *, cursor: Cursor) -> bytes:
+# Some clients split lines at these too; JSON leaves them as they are.
+_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+def frame(event_type: str, data: Mapping[str, object], *, event_id: str) -> bytes:
     """Give one event. JSON escapes newlines, so the frame is always one `data:` line."""
-    return f'id: {cursor}\ndata: {{"type":"{event_type}","data":{_dumps(data)}}}\n\n'.encode()
+    json_text = _dumps(data)
+    if not json_text.isascii():
+        json_text = json_text.translate(_LINE_ENDS)
+    return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{json_text}}}\n\n'.encode()
 
 
 def stream_response(frames: AsyncGenerator[bytes, None]) -> StreamingHttpResponse:

@@ -4,24 +4,33 @@ What the text is for decides what its events carry. Whoever asks for texts of a 
 it; this app knows none of them.
 """
 
+import random
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Protocol
 
 from asgiref.sync import async_to_sync
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import translation
+from django.utils.translation import gettext_lazy as _
 
 from generation import producer, sse, viewer
-from generation.cursor import START, Cursor, parse_cursor
+from generation.cursor import START, Cursor, event_id, parse_event_id
 from generation.models import Generation
 from generation.offload import offload
 from generation.upstream.faults import FAULTS
 from simulator.problems import Problem, in_both_languages
 
 EventData = dict[str, object]
+
+# What one process holds without anybody noticing. A person with more streams than tabs is a program gone wrong.
+MOST_STREAMS = 4000
+MOST_STREAMS_OF_ONE_PERSON = 20
+_open: Counter[int] = Counter()
 
 
 class Presentation(Protocol):
@@ -55,10 +64,10 @@ def register(kind: str, presentation: Presentation) -> None:
     _presentations[kind] = presentation
 
 
-def requested_cursor(request: HttpRequest) -> Cursor | None:
-    """Give where a client says it was: `Last-Event-ID`, which a browser sends by itself, or `?after=`."""
+def requested_cursor(request: HttpRequest, generation: Generation) -> Cursor | None:
+    """Give where in this generation a client says it was: `Last-Event-ID`, which browsers send, or `?after=`."""
     value = request.headers.get("Last-Event-ID") or request.GET.get("after")
-    return parse_cursor(value) if value else None
+    return parse_event_id(value, generation.pk) if value else None
 
 
 async def respond(
@@ -66,38 +75,76 @@ async def respond(
 ) -> HttpResponseBase:
     """Answer with the events of a generation behind the request's cursor; 204 when there are none left.
 
-    `when_ended` is called when the last event was sent, not when the client left before.
+    `when_ended` is called when a complete text was sent to its end, not when the client left before.
     """
-    cursor = requested_cursor(request)
+    refuse_if_full(generation.user_id)
+    cursor = requested_cursor(request, generation)
     if cursor is not None and viewer.has_seen_everything(generation, after=cursor):
         return HttpResponse(status=204)
     language = translation.get_language()
     return sse.stream_response(_frames(generation, cursor, language=language, when_ended=when_ended))
 
 
+def refuse_if_full(user_id: int) -> None:
+    """Refuse another stream where there are as many as can be held.
+
+    Raises: Problem: 503 with a time to come back at that differs from client to client, so that they do not all
+    come at once.
+    """
+    if _open.total() >= MOST_STREAMS or _open[user_id] >= MOST_STREAMS_OF_ONE_PERSON:
+        raise Problem(
+            _("There are as many open streams as this server can hold. Try again in a moment."),
+            code="too_many_streams",
+            status=503,
+            retry_after=random.randint(2, 10),  # noqa: S311  # no secret
+        )
+
+
 async def _frames(
     generation: Generation, cursor: Cursor | None, *, language: str, when_ended: Callable[[], None]
 ) -> AsyncGenerator[bytes, None]:
+    _open[generation.user_id] += 1
+    try:
+        async with aclosing(_events(generation, cursor, language=language, when_ended=when_ended)) as frames:
+            async for frame in frames:
+                yield frame
+    finally:
+        _open[generation.user_id] -= 1
+        if not _open[generation.user_id]:
+            del _open[generation.user_id]
+
+
+async def _events(
+    generation: Generation, cursor: Cursor | None, *, language: str, when_ended: Callable[[], None]
+) -> AsyncGenerator[bytes, None]:
     presentation = _presentations.get(generation.kind) or PlainText()
+    name = partial(event_id, generation.pk)
     if cursor is None:
         cursor = START
         opening = await offload(presentation.opening, generation)
         if opening is not None:
-            yield sse.frame("metadata", opening, cursor=cursor)
+            yield sse.frame("metadata", opening, event_id=name(cursor))
     async with aclosing(viewer.view(generation.pk, after=cursor)) as events:
         async for event in events:
             match event:
                 case viewer.Text():
-                    yield sse.frame(presentation.text_event, {"token": event.text}, cursor=event.cursor)
+                    yield sse.frame(presentation.text_event, {"token": event.text}, event_id=name(event.cursor))
                 case viewer.Silence():
                     yield sse.COMMENT
                 case viewer.Reset():
                     withdrawn = {"generation_id": str(generation.pk), "reason": "taken_over"}
-                    yield sse.frame("reset", withdrawn, cursor=event.cursor)
+                    yield sse.frame("reset", withdrawn, event_id=name(event.cursor))
+                case viewer.Reconnect():
+                    yield sse.frame(
+                        "reconnect",
+                        {"generation_id": str(generation.pk)},
+                        event_id=name(event.cursor),
+                    )
                 case viewer.End():
                     event_type, data = await offload(_ending, presentation, event.generation, language)
-                    yield sse.frame(event_type, data, cursor=event.cursor)
-                    when_ended()
+                    yield sse.frame(event_type, data, event_id=name(event.cursor))
+                    if event.generation.status == Generation.Status.COMPLETED:
+                        when_ended()
 
 
 def _ending(presentation: Presentation, generation: Generation, language: str) -> tuple[str, EventData]:
@@ -133,7 +180,7 @@ def complete(generation: Generation) -> Generation:
     connections.close_all()  # the thread is held while it waits, its connection need not be
     ended = async_to_sync(viewer.wait_for_end)(generation.pk)
     if ended is None:
-        raise Problem(FAULTS["interrupted"].message, code="interrupted", status=502)
+        raise Problem(FAULTS["interrupted"].message, code="interrupted", status=503, retry_after=2)
     if ended.status != Generation.Status.COMPLETED:
         raise Problem(FAULTS[ended.fault].message, code=ended.fault, status=502)
     return ended

@@ -4,20 +4,27 @@ doubt.
 A viewer never owns the work. It can leave at any moment and come back with the last cursor it saw.
 """
 
+import asyncio
+import random
 import uuid
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from generation import producer
-from generation.cursor import Cursor
+from generation.cursor import START, Cursor
 from generation.log import Channel
 from generation.models import Generation
 from generation.offload import offload
 
-# After so much silence a viewer says that it is still there, and looks at the row: the log may have lost an event,
-# or the producer may have died.
+# After so much silence a viewer says that it is still there.
 SILENCE_SECONDS = 15.0
+# How often a viewer looks at the row: the log may have lost an event, the producer may have died, the reader may have
+# lost the right to read.
+LOOK_SECONDS = 15.0
+# A viewer ends without a word after about this time, and its client comes back, perhaps to another process: so
+# connections spread again after a process was restarted.
+LONGEST_SECONDS = 300.0
 UNSAVED_SECONDS = 1.0
 # A stored text is replayed in pieces, so that a client that breaks off resumes in the middle.
 REPLAY_CHARACTERS = 32_768
@@ -42,6 +49,13 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconnect:
+    """This process is going away."""
+
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """The row is final."""
 
@@ -49,37 +63,53 @@ class End:
     generation: Generation
 
 
-Event = Text | Reset | Silence | End
+Event = Text | Reset | Silence | Reconnect | End
 
 
 async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Event, None]:
-    """Yield everything behind `after`, each once, and last an End; ends without one if the row is deleted."""
+    """Yield everything behind `after`, each once, and last an End.
+
+    Ends without one if the row is deleted, if its person is no longer active, if this process is leaving (after a
+    Reconnect), or after a few minutes.
+    """
+    loop = asyncio.get_running_loop()
+    leave_at = loop.time() + LONGEST_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
     shown = after
     with producer.event_log.follow(generation_id) as channel:
-        while True:
-            generation = await offload(Generation.objects.filter(pk=generation_id).first)
+        while loop.time() < leave_at:
+            generation = await offload(_row, generation_id)
             if generation is None:
                 return
             if generation.is_final:
                 for event in replay(generation, after=shown):
                     yield event
                 return
+            if producer.is_leaving():
+                yield Reconnect(shown)
+                return
             producer.ensure(generation_id)
             if channel.ended:
                 # The text ended and the row does not know: the database failed, or it is about to be written anew.
                 await channel.changed(timeout=UNSAVED_SECONDS)
-            async with aclosing(_live(channel, after=shown)) as live:
-                async for change in live:
-                    shown = change.cursor
-                    yield change
-            if not channel.ended:
                 yield Silence()
+            async with aclosing(_live(channel, after=shown)) as live:
+                async for event in live:
+                    if not isinstance(event, Silence):
+                        shown = event.cursor
+                    yield event
 
 
-async def _live(channel: Channel, *, after: Cursor) -> AsyncGenerator[Text | Reset, None]:
-    """Yield what arrives in the channel, until it ends or falls silent."""
+def _row(generation_id: uuid.UUID) -> Generation | None:
+    return Generation.objects.filter(pk=generation_id, user__is_active=True).first()
+
+
+async def _live(channel: Channel, *, after: Cursor) -> AsyncGenerator[Text | Reset | Silence, None]:
+    """Yield what arrives in the channel, until it ends or it is time to look at the row."""
+    loop = asyncio.get_running_loop()
+    look_at = loop.time() + LOOK_SECONDS
     shown = after
-    while not channel.ended:
+    quiet = True
+    while not channel.ended and not producer.is_leaving():
         if channel.epoch > shown.epoch:
             withdrawn = shown.seq > 0
             shown = Cursor(channel.epoch, 0)
@@ -87,9 +117,15 @@ async def _live(channel: Channel, *, after: Cursor) -> AsyncGenerator[Text | Res
                 yield Reset(shown)
         text = channel.since(shown.seq) if channel.epoch == shown.epoch else ""
         if text:
+            quiet = False
             shown = Cursor(shown.epoch, shown.seq + len(text))
             yield Text(shown, text)
-        elif not await channel.changed(timeout=SILENCE_SECONDS):
+        pause = look_at - loop.time()
+        if pause <= 0:
+            return
+        if not text and not await channel.changed(timeout=pause):
+            if quiet:
+                yield Silence()
             return
 
 
@@ -112,8 +148,9 @@ def has_seen_everything(generation: Generation, *, after: Cursor) -> bool:
 
 
 async def wait_for_end(generation_id: uuid.UUID) -> Generation | None:
-    """Wait until the row is final and give it; None if it is deleted."""
-    async for event in view(generation_id, after=Cursor(0, 0)):
-        if isinstance(event, End):
-            return event.generation
+    """Wait until the row is final and give it; None if it is deleted, or not final when this process leaves."""
+    async with aclosing(view(generation_id, after=START)) as events:
+        async for event in events:
+            if isinstance(event, End):
+                return event.generation
     return None

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
 
@@ -26,5 +27,19 @@ def streams_can_give_threads_back(app_configs: Sequence[Any] | None, **kwargs: A
             "asgiref keeps a request's thread elsewhere than this site expects, so each open stream would hold one.",
             hint="Install the asgiref version of requirements.txt, or mend generation/sse.py.",
             id="simulator.E001",
+        )
+    ]
+
+
+@register()
+def many_processes_share_a_log(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    if settings.WORKERS <= 1 or settings.REDIS_URL:
+        return []
+    return [
+        Error(
+            f"{settings.WORKERS} processes are to serve without REDIS_URL: a learner whose stream comes to another "
+            "process than the one that writes would see no text grow, and each would take the others for dead.",
+            hint="Set REDIS_URL, or serve with one process (--workers 1, WEB_CONCURRENCY unset).",
+            id="simulator.E002",
         )
     ]

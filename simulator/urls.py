@@ -1,4 +1,3 @@
-from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.i18n import set_language
@@ -30,4 +29,4 @@ handler500 = "simulator.problems.server_error"
 
 admin.site.site_header = admin.site.site_title = "Profession simulator"
 admin.site.index_title = ""
-admin.site.site_url = settings.SITE_URL
+admin.site.site_url = "/"

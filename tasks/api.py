@@ -8,11 +8,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts.current import signed_in
+from accounts.current import refuse_cross_site, signed_in
 from generation import streams
 from tasks import presentation, running
 from tasks.models import Simulation
-from tasks.requests import refuse_cross_site
 from tasks.serializers import (
     AnswerSerializer,
     FinishedSerializer,
@@ -42,7 +41,7 @@ class CurrentTask(APIView):
         refuse_cross_site(request)
         profession = running.profession_for(signed_in(request), profession_id)
         simulation = running.open_simulation(user=signed_in(request), profession=profession, language=get_language())
-        generation = streams.complete(running.wanted_text(simulation))
+        generation = streams.complete(running.again_if_failed(simulation.current_text))
         return Response(presentation.current(generation))
 
 
@@ -67,7 +66,7 @@ class SimulationList(generics.ListCreateAPIView[Simulation]):
     serializer_class = SimulationSerializer
 
     def get_queryset(self) -> QuerySet[Simulation]:
-        return Simulation.objects.visible_to(signed_in(self.request)).with_everything()
+        return Simulation.objects.visible_to(signed_in(self.request)).with_progress()
 
     @extend_schema(request=NewSimulationSerializer, responses={201: SimulationDetailSerializer})
     def post(self, request: Request, *args: object, **kwargs: object) -> Response:

@@ -25,6 +25,20 @@ class SimulationQuerySet(models.QuerySet["Simulation"]):
     def current(self) -> "SimulationQuerySet":
         return self.filter(superseded_at=None)
 
+    def with_progress(self) -> "SimulationQuerySet":
+        """Fetch how far a simulation is, without any text."""
+        texts = ["generation__messages", "generation__text", "generation__authored_text"]
+        return (
+            self.select_related("profession", "report")
+            .defer("report__messages", "report__text", "report__authored_text")
+            .prefetch_related(
+                models.Prefetch("tasks", Task.objects.select_related("generation").defer(*texts).order_by("order")),
+                models.Prefetch(
+                    "profession__briefs", Brief.objects.only("profession", "order").order_by("order", "pk")
+                ),
+            )
+        )
+
     def with_everything(self) -> "SimulationQuerySet":
         """Fetch what pages and API show of a simulation in a constant number of queries."""
         return self.select_related("profession", "report").prefetch_related(

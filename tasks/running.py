@@ -53,12 +53,10 @@ def open_simulation(*, user: User, profession: Profession, language: str) -> Sim
 def start_afresh(*, user: User, profession: Profession, language: str) -> Simulation:
     """Start a new simulation; the current one goes into the history as it is."""
     current = Simulation.objects.visible_to(user).current().filter(profession=profession)
-    try:
-        with transaction.atomic():
-            current.update(superseded_at=timezone.now())
-            _create(user=user, profession=profession, language=language)
-    except IntegrityError:
-        pass  # the same click twice: the other request started it
+    # On PostgreSQL two requests at once may both find the old one; then the other's is as fresh.
+    with suppress(IntegrityError), transaction.atomic():
+        current.update(superseded_at=timezone.now())
+        _create(user=user, profession=profession, language=language)
     return find(user, profession=profession, superseded_at=None)
 
 
@@ -108,9 +106,10 @@ def _hand_in(simulation: Simulation, *, task_id: int, answer: str) -> None:
         raise Conflict(_("The task is not written to its end yet. Wait for it, then answer."), code="not_ready")
     task.submission = Submission.objects.create(task=task, answer=answer)
     earlier = simulation.ordered_tasks
-    briefs = list(simulation.profession.briefs.all())
-    if len(earlier) < len(briefs):
-        _set_task(simulation, earlier=earlier, brief=briefs[len(earlier)])
+    given = {one.brief_id for one in earlier}
+    brief = next((brief for brief in simulation.profession.briefs.all() if brief.pk not in given), None)
+    if brief is not None:
+        _set_task(simulation, earlier=earlier, brief=brief)
     else:
         _set_report(simulation, earlier=earlier)
 
@@ -151,13 +150,11 @@ def _source() -> Generation.Source:
     return Generation.Source.MODEL if settings.OPENAI_API_KEYS else Generation.Source.AUTHORED
 
 
-def wanted_text(simulation: Simulation) -> Generation:
-    """Give the text the learner asks for now; one that failed or was stopped is written again."""
-    return again_if_failed(simulation.current_text)
-
-
 def again_if_failed(generation: Generation) -> Generation:
-    if generation.status != Generation.Status.COMPLETED and Generation.objects.restart(generation.pk):
+    """Have a text written again that failed or was stopped, if it is what its learner has to read now."""
+    is_current = Q(report=generation) | Q(report=None, tasks__generation=generation, tasks__submission=None)
+    if generation.is_final and Simulation.objects.current().filter(is_current).exists():
+        Generation.objects.restart(generation.pk)
         generation.refresh_from_db()
     return generation
 

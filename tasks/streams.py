@@ -6,14 +6,13 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.translation import get_language
 
-from accounts.current import asigned_in
+from accounts.current import asigned_in, refuse_cross_site
 from accounts.models import User
 from generation import streams
 from generation.models import Generation
 from simulator.problems import json_body, json_view
 from tasks import running
 from tasks.models import Task
-from tasks.requests import refuse_cross_site
 from tasks.serializers import AnswerSerializer
 
 logger = logging.getLogger("tasks.streams")
@@ -23,35 +22,39 @@ logger = logging.getLogger("tasks.streams")
 async def get_current_task_stream(request: HttpRequest, profession_id: int) -> HttpResponseBase:
     user = await asigned_in(request)
     refuse_cross_site(request)
-    # A client that comes back with a cursor resumes; only one that comes without asks for a failed text to be
-    # written again.
-    resumes = streams.requested_cursor(request) is not None
-    generation = await sync_to_async(_current)(user, profession_id, get_language(), resumes=resumes)
+    streams.refuse_if_full(user.pk)
+    generation = await sync_to_async(_current)(request, user, profession_id, get_language())
     return await _stream(request, generation, "get_current_task_stream", user=user, profession_id=profession_id)
 
 
-def _current(user: User, profession_id: int, language: str, *, resumes: bool) -> Generation:
+def _current(request: HttpRequest, user: User, profession_id: int, language: str) -> Generation:
     profession = running.profession_for(user, profession_id)
     simulation = running.open_simulation(user=user, profession=profession, language=language)
-    return simulation.current_text if resumes else running.wanted_text(simulation)
+    return _wanted(request, simulation.current_text)
+
+
+def _wanted(request: HttpRequest, generation: Generation) -> Generation:
+    """Have a failed text written again, but not for a client that comes back with a cursor: that one resumes."""
+    if streams.requested_cursor(request, generation) is not None:
+        return generation
+    return running.again_if_failed(generation)
 
 
 @json_view("POST")
 async def submit_task_answer_stream(request: HttpRequest, task_id: int) -> HttpResponseBase:
     user = await asigned_in(request)
+    streams.refuse_if_full(user.pk)
     form = AnswerSerializer(data=json_body(request))
     form.is_valid(raise_exception=True)
-    resumes = streams.requested_cursor(request) is not None
-    generation, profession_id = await sync_to_async(_submit)(
-        user, task_id, form.validated_data["answer"], resumes=resumes
-    )
+    answer = form.validated_data["answer"]
+    generation, profession_id = await sync_to_async(_submit)(request, user, task_id, answer)
     return await _stream(request, generation, "submit_task_answer_stream", user=user, profession_id=profession_id)
 
 
-def _submit(user: User, task_id: int, answer: str, *, resumes: bool) -> tuple[Generation, int]:
+def _submit(request: HttpRequest, user: User, task_id: int, answer: str) -> tuple[Generation, int]:
     generation = running.submit(user=user, task_id=task_id, answer=answer)
     profession_id = Task.objects.values_list("simulation__profession", flat=True).get(pk=task_id)
-    return (generation if resumes else running.again_if_failed(generation)), profession_id
+    return _wanted(request, generation), profession_id
 
 
 async def _stream(

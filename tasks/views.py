@@ -1,5 +1,6 @@
 """The learner's pages."""
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
@@ -9,7 +10,7 @@ from django.utils.translation import get_language
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from accounts.current import signed_in
+from accounts.current import is_cross_site, signed_in
 from accounts.guests import let_in
 from generation import streams
 from generation.models import Generation
@@ -19,29 +20,29 @@ from professions.models import Profession
 from simulator.problems import Conflict, Problem
 from tasks import running
 from tasks.forms import AnswerForm
-from tasks.models import Simulation, Task
+from tasks.models import Simulation, SimulationQuerySet, Task
 
 
 @never_cache
 def catalogue(request: HttpRequest) -> HttpResponse:
-    own = {simulation.profession_id: simulation for simulation in _own_simulations(request) if simulation.is_current}
+    own = {simulation.profession_id: simulation for simulation in _own_simulations(request).current()}
     cards = [
         {"profession": profession, "simulation": own.get(profession.pk)}
-        for profession in Profession.objects.published().with_totals()
+        for profession in Profession.objects.published().with_totals().filter(task_count__gt=0)
     ]
     return render(request, "tasks/catalogue.html", {"cards": cards})
 
 
-def _own_simulations(request: HttpRequest) -> list[Simulation]:
+def _own_simulations(request: HttpRequest) -> SimulationQuerySet:
     if not request.user.is_authenticated:
-        return []
-    return list(Simulation.objects.visible_to(signed_in(request)).with_everything())
+        return Simulation.objects.none()
+    return Simulation.objects.visible_to(signed_in(request)).with_progress()
 
 
 @never_cache
 def profession(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Profession.objects.published().with_totals(), slug=slug)
-    own = [simulation for simulation in _own_simulations(request) if simulation.profession_id == found.pk]
+    own = list(_own_simulations(request).filter(profession=found))
     context = {
         "profession": found,
         "description_html": to_html(found.description),
@@ -59,7 +60,11 @@ def start(request: HttpRequest, slug: str) -> HttpResponse:
     except Problem:
         return redirect_to_login(reverse("profession", args=[slug]))
     begin = running.start_afresh if request.POST.get("fresh") else running.open_simulation
-    simulation = begin(user=user, profession=found, language=get_language())
+    try:
+        simulation = begin(user=user, profession=found, language=get_language())
+    except Conflict as conflict:
+        messages.error(request, str(conflict.message))
+        return redirect("profession", slug=slug)
     return redirect("simulation", pk=simulation.pk)
 
 
@@ -70,14 +75,14 @@ def simulation(request: HttpRequest, pk: int) -> HttpResponse:
     if found.report is not None:
         return redirect("report", pk=pk)
     task = found.current_task
-    streams.begin(task.generation)
+    if not is_cross_site(request):
+        streams.begin(task.generation)
     task.start_clock()
     context = {
         "simulation": found,
         "task": task,
         "generation": task.generation,
         "question_html": to_html(task.question),
-        "question_text": task.question,
         "seconds_left": task.seconds_left,
         "earlier": [_shown(earlier) for earlier in found.ordered_tasks[:-1]],
         "error_message": _error_message(task.generation),
@@ -92,13 +97,13 @@ def report(request: HttpRequest, pk: int) -> HttpResponse:
     found = running.find(signed_in(request), pk=pk)
     if found.report is None:
         return redirect("simulation", pk=pk)
-    streams.begin(found.report)
+    if not is_cross_site(request):
+        streams.begin(found.report)
     context = {
         "simulation": found,
         "profession": found.profession,
         "generation": found.report,
         "report_html": to_html(found.report.text),
-        "report_text": found.report.text,
         "tasks": [_shown(task, with_expert=True) for task in found.ordered_tasks],
         "error_message": _error_message(found.report),
     }
@@ -148,7 +153,7 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
 def rewrite(request: HttpRequest, pk: int) -> HttpResponse:
     """Have the text of the current task written again, for browsers without JavaScript."""
     task = get_object_or_404(Task.objects.visible_to(signed_in(request)), pk=pk)
-    running.wanted_text(running.find(signed_in(request), pk=task.simulation_id))
+    running.again_if_failed(task.generation)
     return redirect("simulation", pk=task.simulation_id)
 
 
@@ -156,5 +161,5 @@ def rewrite(request: HttpRequest, pk: int) -> HttpResponse:
 @login_required
 def rewrite_report(request: HttpRequest, pk: int) -> HttpResponse:
     """Have the report written again, for browsers without JavaScript."""
-    running.wanted_text(running.find(signed_in(request), pk=pk))
+    running.again_if_failed(running.find(signed_in(request), pk=pk).current_text)
     return redirect("report", pk=pk)

@@ -1,12 +1,11 @@
 """Fixtures: real servers in processes of their own, on the test database, with a fake provider behind them."""
 
 import os
-import shutil
-import socket
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,42 +22,20 @@ from professions.models import Brief, Criterion, Profession
 from simulator.static_files import collect_if_changed
 from tests.client import Client
 from tests.fake_openai import FakeOpenAI
+from tests.services import Postgres, Redis
+from tests.waiting import free_port, required, wait_until
 
 # Playwright's synchronous API keeps an event loop running in the tests' own thread, where Django then refuses the ORM.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
-IN_CI = os.environ.get("CI") == "true"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what uses a browser last: after it neither an event loop nor Django's test client runs in this thread."""
     items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
-
-
-def required(program: str) -> str:
-    """Give the path of a program that a test needs; skips without it, fails in CI."""
-    path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin")
-    if path is None:
-        (pytest.fail if IN_CI else pytest.skip)(f"{program} is not installed")
-    return path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s in vain: {what}")
-        time.sleep(0.02)  # between two looks at the condition
 
 
 @dataclass
@@ -85,13 +62,31 @@ class Server:
         except httpx2.TransportError:
             return False
 
+    def sleep(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
+        self.wake()
         self.process.terminate()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+@contextmanager
+def awake(server: Server) -> Iterator[None]:
+    """Let a server of the whole session work during one test.
+
+    Without Redis a site is one process: another one on the same database would take over what it sees abandoned.
+    """
+    server.wake()
+    yield
+    server.sleep()
 
 
 ServerStarter = Callable[..., Server]
@@ -146,46 +141,65 @@ def provider(_provider: FakeOpenAI) -> Iterator[FakeOpenAI]:
 
 @pytest.fixture(scope="session")
 def _server(start_server: ServerStarter, _provider: FakeOpenAI) -> Server:
-    return start_server(
-        OPENAI_API_KEY=KEY,
-        OPENAI_BASE_URL=_provider.base_url,
-        LLM_FIRST_TOKEN_SECONDS="1.5",
-        LLM_IDLE_SECONDS="1.5",
-    )
+    quick = {"LLM_FIRST_TOKEN_SECONDS": "1.5", "LLM_IDLE_SECONDS": "1.5"}
+    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url, **quick)
+    server.sleep()
+    return server
 
 
 @pytest.fixture
-def server(_server: Server, provider: FakeOpenAI, transactional_db: None) -> Server:
+def server(_server: Server, provider: FakeOpenAI, transactional_db: None) -> Iterator[Server]:
     """A server that has a model: the fake provider."""
-    return _server
+    with awake(_server):
+        yield _server
 
 
 @pytest.fixture(scope="session")
 def _patient_server(start_server: ServerStarter, _provider: FakeOpenAI) -> Server:
-    return start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url)
+    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url)
+    server.sleep()
+    return server
 
 
 @pytest.fixture
-def patient_server(_patient_server: Server, provider: FakeOpenAI, transactional_db: None) -> Server:
+def patient_server(_patient_server: Server, provider: FakeOpenAI, transactional_db: None) -> Iterator[Server]:
     """A server with the same model that waits as long as servers do by default."""
-    return _patient_server
+    with awake(_patient_server):
+        yield _patient_server
 
 
 @pytest.fixture(scope="session")
 def _authored_server(start_server: ServerStarter) -> Server:
-    return start_server()
+    server = start_server()
+    server.sleep()
+    return server
 
 
 @pytest.fixture
-def authored_server(_authored_server: Server, transactional_db: None) -> Server:
+def authored_server(_authored_server: Server, transactional_db: None) -> Iterator[Server]:
     """A server without any key."""
-    return _authored_server
+    with awake(_authored_server):
+        yield _authored_server
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Give each run a database of its own: a file, because servers and background threads open it too."""
     settings.DATABASES["default"]["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "db.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[Redis]:
+    server = Redis(tmp_path)
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")
@@ -276,7 +290,7 @@ def browser_type_launch_args() -> dict[str, object]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser profile of its own that notes every address asked for, in `foreign_requests` of the test's page."""
+    """A browser profile of its own."""
     with_context = browser.new_context(locale="en-GB")
     with_context.set_default_timeout(15_000)
     yield with_context

@@ -7,8 +7,9 @@ import pytest
 
 from professions.models import Profession
 from tests.client import Client
-from tests.conftest import KEY, Server, ServerStarter, wait_until
+from tests.conftest import KEY, Server, ServerStarter, awake
 from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
+from tests.waiting import wait_until
 
 UUID = r"[0-9a-f-]{36}"
 
@@ -30,7 +31,7 @@ def debugging_server(start_server: ServerStarter, _provider: FakeOpenAI) -> Serv
 def debugging_client(
     debugging_server: Server, provider: FakeOpenAI, transactional_db: None, alice_token: str
 ) -> Iterator[Client]:
-    with Client(debugging_server.url, token=alice_token) as client:
+    with awake(debugging_server), Client(debugging_server.url, token=alice_token) as client:
         yield client
 
 
@@ -98,5 +99,5 @@ def test_a_failure_says_in_one_line_what_the_provider_said(
     events = as_alice.events(f"/api/tasks/profession/{profession.pk}/current/stream")
     (line,) = [line for line in server.log[before:].splitlines() if "generation failed" in line]
     assert "model_not_available" in line
-    assert "does not have access to model" in line
+    assert "status 403, code model_not_found" in line
     assert line.endswith(f"generation={events[-1]['data']['generation_id']}")

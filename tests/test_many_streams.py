@@ -1,10 +1,9 @@
 """Open streams hold neither threads nor database connections."""
 
-import asyncio
 import os
+import signal
 from pathlib import Path
 
-import aiohttp
 import pytest
 from asgiref.sync import SyncToAsync
 from django.core.checks import run_checks
@@ -12,12 +11,12 @@ from django.db import connection
 
 from accounts.models import User
 from accounts.tokens import create_token
+from generation.models import Generation
 from professions.models import Profession
-from tests.client import Client
-from tests.conftest import Server
+from tests.conftest import KEY, Server, ServerStarter
+from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI
-
-STREAMS = 300
+from tests.waiting import run_async
 
 
 def threads_of(server: Server) -> int:
@@ -33,41 +32,59 @@ def database_connections_of(server: Server) -> int:
     return sum(os.path.realpath(descriptor) == database for descriptor in descriptors)
 
 
-async def open_all(server: Server, profession: Profession, tokens: list[str], provider: FakeOpenAI) -> tuple[int, int]:
-    """Hold a stream open for each token and give the threads and database connections the server has meanwhile."""
-    url = f"{server.url}/api/tasks/profession/{profession.pk}/current/stream"
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def first_token(token: str) -> aiohttp.ClientResponse:
-            response = await session.get(url, headers={"Authorization": f"Bearer {token}"})
-            assert response.status == 200
-            async for line in response.content:
-                if b'"token"' in line:
-                    return response
-            raise AssertionError("no token")
-
-        responses = await asyncio.gather(*map(first_token, tokens))
-        counted = threads_of(server), database_connections_of(server)
-        page = await session.get(f"{server.url}/")
-        assert page.status == 200
-        provider.release()
-        for response in responses:
-            assert b'"done"' in await response.content.read()
-        return counted
+def tokens_of_new_learners(count: int) -> list[str]:
+    learners = User.objects.bulk_create(User(username=f"learner-{number}") for number in range(count))
+    return [create_token(learner) for learner in learners]
 
 
 def test_300_open_streams_hold_few_threads_and_connections(
     patient_server: Server, profession: Profession, provider: FakeOpenAI
 ) -> None:
     provider.default = Behaviour(hold_after=1)
-    with Client(patient_server.url) as visitor:
-        visitor.get("/")  # threads that serve ordinary pages are there before the streams
-    learners = User.objects.bulk_create(User(username=f"learner-{number}") for number in range(STREAMS))
-    tokens = [create_token(learner) for learner in learners]
-    threads, connections = asyncio.run(open_all(patient_server, profession, tokens, provider))
-    assert threads < 30
-    assert connections <= 8
-    assert len(provider.requests) == STREAMS
+    tokens = tokens_of_new_learners(300)
+
+    async def play() -> None:
+        async with Crowd() as crowd:
+            url = f"{patient_server.url}/api/tasks/profession/{profession.pk}/current/stream"
+            responses = await crowd.first_tokens([url], tokens)
+            assert threads_of(patient_server) < 30
+            assert database_connections_of(patient_server) <= 8
+            async with crowd.session.get(f"{patient_server.url}/") as page:
+                assert page.status == 200
+            provider.release()
+            assert all(b'"type":"done"' in end for end in await crowd.ends(responses))
+
+    run_async(play())
+    assert len(provider.requests) == 300
+
+
+def test_500_open_streams_are_told_to_come_back_and_the_server_leaves(
+    start_server: ServerStarter, transactional_db: None, profession: Profession, provider: FakeOpenAI
+) -> None:
+    environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.base_url}
+    server = start_server(**environment)
+    provider.default = Behaviour(tokens=("One ", "two."), hold_after=1)
+    tokens = tokens_of_new_learners(500)
+    path = f"/api/tasks/profession/{profession.pk}/current/stream"
+
+    async def leave() -> None:
+        async with Crowd() as crowd:
+            responses = await crowd.first_tokens([server.url + path], tokens)
+            server.process.terminate()
+            assert all(b'"type":"reconnect"' in end for end in await crowd.ends(responses))
+
+    async def come_back(url: str) -> None:
+        async with Crowd() as crowd:
+            responses = await crowd.first_tokens([url], tokens)
+            assert all(b'"full_text":"One two."' in end for end in await crowd.ends(responses))
+
+    run_async(leave())
+    # systemd kills what is still there after the time a unit names, 5 s here.
+    assert server.process.wait(5) in {0, -signal.SIGTERM}
+    assert set(Generation.objects.values_list("status", flat=True)) == {"pending"}
+    provider.default = Behaviour(tokens=("One ", "two."))
+    run_async(come_back(start_server(port=server.port, **environment).url + path))
+    assert set(Generation.objects.values_list("status", "text")) == {("completed", "One two.")}
 
 
 def test_the_start_looks_whether_threads_can_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from professions.models import Profession
 from tests.client import Client, text_of, types_of
-from tests.conftest import Server, free_port, required, wait_until
+from tests.conftest import Server
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.waiting import free_port, required, wait_until
 
 CONFIGURATION = """
 pid {folder}/nginx.pid;

@@ -81,10 +81,9 @@ def test_tokens_arrive_while_the_model_still_writes(
 
 def test_the_text_is_stored_before_done_is_sent(as_alice: Client, profession: Profession, provider: FakeOpenAI) -> None:
     with as_alice.stream(f"/api/tasks/profession/{profession.pk}/current/stream") as stream:
-        for event in stream:
-            if event["type"] == "done":
-                stored = Generation.objects.get()
-                assert (stored.status, stored.text) == ("completed", event["data"]["full_text"])
+        done = stream.until("done")[-1]["data"]
+        stored = Generation.objects.get()
+        assert (stored.status, stored.text) == ("completed", done["full_text"])
 
 
 def test_an_answer_is_stored_before_the_first_byte_of_the_response(

@@ -1,18 +1,20 @@
 """Leaving, coming back, two tabs: nothing is lost, nothing is paid for twice."""
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from generation.cursor import Cursor, parse_cursor
+from generation.cursor import Cursor, event_id, parse_event_id
 from generation.models import Generation
 from professions.models import Profession
 from simulator.problems import Problem
 from tasks.models import Simulation, Submission, Task
 from tests.client import Client, text_of, types_of
-from tests.conftest import wait_until
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.waiting import wait_until
 
+A, B = uuid.UUID("1" * 32), uuid.UUID("2" * 32)
 TOKENS = ("Amara ", "asks: ", "мы ", "🌹 ", "data: x\n\n", "id: 7\n", "end.")
 TEXT = "".join(TOKENS)
 
@@ -164,7 +166,8 @@ def test_a_stopped_text_can_be_answered_or_written_again(
         provider.wait_for(lambda fake: fake.requests[0].held)
         as_alice.post(f"/api/generations/{generation_id}/cancel")
         stopped = list(stream)
-    resumed = as_alice.events(f"{current(profession)}?after=1-1")
+    cursor = event_id(Generation.objects.get().pk, Cursor(1, 1))
+    resumed = as_alice.events(f"{current(profession)}?after={cursor}")
     assert types_of(resumed) == ["token", "error"], "coming back is not asking for another text"
     assert Task.objects.get().can_be_answered
     again = as_alice.events(current(profession))
@@ -174,11 +177,14 @@ def test_a_stopped_text_can_be_answered_or_written_again(
     assert text_of(late) == TEXT
 
 
-@pytest.mark.parametrize("value", ["", "1", "1-", "a-b", "-1-2", "1-2-3", "1-99999999999", "١-٢"])
+@pytest.mark.parametrize(
+    "value", ["", "1", "1-2", "a-b-c", f"{A.hex[:12]}-1-", f"{A.hex[:12]}-1-9999999999", "f" * 12 + "-١-٢"]
+)
 def test_a_cursor_that_is_none_of_ours_is_refused_with_what_to_do(value: str) -> None:
     with pytest.raises(Problem, match="Send the id of an event unchanged"):
-        parse_cursor(value)
+        parse_event_id(value, A)
 
 
 def test_cursors_are_read_back_as_written() -> None:
-    assert parse_cursor(str(Cursor(3, 1200))) == Cursor(3, 1200)
+    assert parse_event_id(event_id(A, Cursor(3, 1200)), A) == Cursor(3, 1200)
+    assert parse_event_id(event_id(A, Cursor(3, 1200)), B) is None

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import IN_CI, ROOT, Server, free_port, wait_until
+from tests.conftest import ROOT, Server
+from tests.waiting import IN_CI, free_port, wait_until
 
 NOT_IN_A_CLONE = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "var", "vendor", "tests")
 PASSWORD = re.compile(r"user staff, password (\S+)")
@@ -153,8 +154,8 @@ def test_several_processes_without_redis_are_refused_with_the_reason(clone: Path
         timeout=60,
     )
     assert refused.returncode == 1
-    assert "More than one process needs REDIS_URL: without it a learner" in refused.stderr
-    assert "Set REDIS_URL, or use --workers 1." in refused.stderr
+    assert "2 processes are to serve without REDIS_URL: a learner whose stream" in refused.stderr
+    assert "Set REDIS_URL, or serve with one process" in refused.stderr
     assert not (tmp_path / "db.sqlite3").exists()
 
 

@@ -2,10 +2,10 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from generation.log import Channel
+from generation.log.channel import Channel
 
 # Tokens arrive every few milliseconds and the page draws once a frame; waking readers less often costs nobody anything.
 MERGE_SECONDS = 0.05
@@ -15,12 +15,16 @@ class MemoryLog:
     def __init__(self) -> None:
         self._channels: dict[uuid.UUID, Channel] = {}
         self._users: dict[uuid.UUID, int] = {}
-        self._due: set[uuid.UUID] = set()
+        self._due: set[Channel] = set()
+
+    def start(self, *, on_cancel: Callable[[uuid.UUID], None], on_fenced: Callable[[uuid.UUID], None]) -> None:
+        """Do nothing: there is no other process to hear from."""
+
+    async def stop(self) -> None:
+        """Do nothing: there is no other process to tell."""
 
     def begin(self, generation_id: uuid.UUID, epoch: int) -> None:
-        channel = self._hold(generation_id)
-        channel.begin(epoch)
-        channel.wake()
+        self.hold(generation_id).begin(epoch)
 
     def append(self, generation_id: uuid.UUID, epoch: int, text: str) -> None:
         channel = self._channels[generation_id]
@@ -29,34 +33,50 @@ class MemoryLog:
         channel.append(text)
         if channel.length == len(text):
             channel.wake()  # the first text is shown at once
-        elif generation_id not in self._due:
-            self._due.add(generation_id)
-            asyncio.get_running_loop().call_later(MERGE_SECONDS, self._wake, generation_id)
+            return
+        if not self._due:
+            asyncio.get_running_loop().call_later(MERGE_SECONDS, self._wake_due)
+        self._due.add(channel)
 
-    def _wake(self, generation_id: uuid.UUID) -> None:
-        self._due.discard(generation_id)
-        if channel := self._channels.get(generation_id):
+    def _wake_due(self) -> None:
+        # One timer for all texts of the process: with hundreds of them, one each would be most of the work.
+        due, self._due = self._due, set()
+        for channel in due:
             channel.wake()
 
     def end(self, generation_id: uuid.UUID, epoch: int) -> None:
         channel = self._channels[generation_id]
         if epoch == channel.epoch:
             channel.end()
-        self._release(generation_id)
+        self.let_go(generation_id)
+
+    def leave(self, generation_id: uuid.UUID, epoch: int) -> None:
+        self.let_go(generation_id)
 
     @contextmanager
     def follow(self, generation_id: uuid.UUID) -> Iterator[Channel]:
-        channel = self._hold(generation_id)
+        channel = self.hold(generation_id)
         try:
             yield channel
         finally:
-            self._release(generation_id)
+            self.let_go(generation_id)
 
-    def _hold(self, generation_id: uuid.UUID) -> Channel:
+    def ask_to_cancel(self, generation_id: uuid.UUID, owner: str) -> None:
+        """Do nothing: what this process does not write, nobody writes."""
+
+    def wake_all(self) -> None:
+        for channel in self._channels.values():
+            channel.wake()
+
+    def hold(self, generation_id: uuid.UUID) -> Channel:
+        """Give a channel that stays until it is let go as often as it was held."""
         self._users[generation_id] = self._users.get(generation_id, 0) + 1
         return self._channels.setdefault(generation_id, Channel())
 
-    def _release(self, generation_id: uuid.UUID) -> None:
+    def let_go(self, generation_id: uuid.UUID) -> None:
         self._users[generation_id] -= 1
         if not self._users[generation_id]:
             del self._users[generation_id], self._channels[generation_id]
+
+    def is_held(self, generation_id: uuid.UUID) -> bool:
+        return generation_id in self._channels

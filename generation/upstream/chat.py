@@ -26,6 +26,9 @@ CONNECT_SECONDS = 10.0
 # look like a slow provider, so it is far above what one process writes at once.
 MAX_CONNECTIONS = 4000
 
+# What decoding raises for JSON that is broken, too deep, or of another shape than the protocol's.
+MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+
 _OPENAI = "https://api.openai.com/"
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
 
@@ -69,10 +72,11 @@ async def stream(messages: Sequence[Message]) -> Pieces:
         ) as response:
             content_type = response.headers.get("content-type", "")
             if not content_type.startswith("text/event-stream"):
-                raise UpstreamFault("broken_stream", f"an answer of type {content_type!r} instead of an event stream")
+                reason = f"an answer of type {content_type[:40]!r} instead of an event stream"
+                raise UpstreamFault("broken_stream", reason, label=reason)
             async for piece in _decoded(response.iter_bytes()):
                 yield piece
-    except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, ValueError, OSError) as error:
+    except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError, *MALFORMED) as error:
         raise classify(error) from error
 
 
@@ -89,7 +93,7 @@ async def _decoded(chunks: AsyncIterator[bytes]) -> Pieces:
         if decoder.done:
             break
     if not decoder.finish_reason:
-        raise UpstreamFault("broken_stream", "the stream ended without a finish_reason")
+        raise UpstreamFault("broken_stream", "no finish_reason", label="no finish_reason")
     if decoder.finish_reason == "content_filter":
         raise UpstreamFault("content_filtered", "finish_reason content_filter")
     if not decoder.any_text:
@@ -121,13 +125,13 @@ class _Decoder:
             raise ValueError(f"a frame that is no object: {type(chunk).__name__}")  # noqa: TRY004  # broken input, as broken JSON
         if error := chunk.get("error"):
             reason = error.get("message", "") if isinstance(error, dict) else str(error)
-            raise UpstreamFault("broken_stream", f"error in the stream: {reason}")
+            raise UpstreamFault("broken_stream", f"error in the stream: {reason}", label="error in the stream")
         self.model = chunk.get("model") or self.model
         self.usage = chunk.get("usage") or self.usage
         for choice in chunk.get("choices") or ():
             text = (choice.get("delta") or {}).get("content")
             if text:
-                self.pieces.append(text)
+                self.pieces.append(storable(text))
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
 
     def take(self) -> str:
@@ -139,9 +143,23 @@ class _Decoder:
     def ending(self) -> Ending:
         details = self.usage.get("prompt_tokens_details") or {}
         return Ending(
-            finish_reason=self.finish_reason,
-            model=self.model,
-            prompt_tokens=self.usage.get("prompt_tokens"),
-            completion_tokens=self.usage.get("completion_tokens"),
-            cached_tokens=details.get("cached_tokens"),
+            finish_reason=str(self.finish_reason)[:32],
+            model=str(self.model)[:120],
+            prompt_tokens=_count(self.usage.get("prompt_tokens")),
+            completion_tokens=_count(self.usage.get("completion_tokens")),
+            cached_tokens=_count(details.get("cached_tokens")),
         )
+
+
+def _count(value: object) -> int | None:
+    """Give a number of tokens, None for anything a provider may send instead."""
+    return value if type(value) is int and 0 <= value < 2**31 else None
+
+
+def storable(text: object) -> str:
+    """Replace what no database and no UTF-8 stream takes: NUL, and halves of surrogate pairs."""
+    if not isinstance(text, str):
+        raise TypeError(f"a text of type {type(text).__name__}")
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -44,12 +44,20 @@ FAULTS = {
 }
 
 
-class UpstreamFault(Exception):
-    """A text that could not be had. `code` is a key of FAULTS; the message is the provider's reason, free of keys."""
+# A provider may send the whole request back as its reason; what it says first is what matters.
+LONGEST_REASON = 300
 
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(without_keys(reason))
+
+class UpstreamFault(Exception):
+    """A text that could not be had. `code` is a key of FAULTS; the message is the provider's reason, free of keys.
+
+    `label` names status and error code alone, for the log: a reason may quote the prompt.
+    """
+
+    def __init__(self, code: str, reason: str, *, label: str = "") -> None:
+        super().__init__(without_keys(reason)[:LONGEST_REASON])
         self.code = code
+        self.label = label
 
 
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:(?:sk|pk|rk)-|Bearer )[\w*-]{6,}")
@@ -66,10 +74,12 @@ def classify(error: Exception) -> UpstreamFault:
     """Say what an exception of the openai package or of its transport means."""
     match error:
         case openai.APIStatusError():
-            return UpstreamFault(_code_for_status(error), f"{error.status_code} {error.message}")
+            label = f"status {error.status_code}, code {error.code}, param {error.param}"
+            return UpstreamFault(_code_for_status(error), f"{error.status_code} {error.message}", label=label[:120])
         case _:
             cause = _first_cause(error)
-            return UpstreamFault(_code_for_cause(cause), f"{type(cause).__name__}: {cause}")
+            name = type(cause).__name__
+            return UpstreamFault(_code_for_cause(cause), f"{name}: {cause}", label=name)
 
 
 def _first_cause(error: BaseException) -> BaseException:

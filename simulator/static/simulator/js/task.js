@@ -9,7 +9,7 @@ import { pageState } from "./resync.js";
 import { createFollower } from "./scroll.js";
 import { createSheet } from "./sheet.js";
 import { announce } from "./status.js";
-import { follow } from "./stream.js";
+import { follow, generationStream } from "./stream.js";
 import { text } from "./strings.js";
 
 /** @param {HTMLElement} root */
@@ -124,11 +124,14 @@ function run(root) {
     countdown.stop();
     sheet.setState("waiting");
     note.replace(text("writing"));
-    stream = follow(`${current}/stream`, { onEvent, onGiveUp: writePlainly });
+    // An earlier run has no current task: its text is looked at, and nothing is started for it.
+    const own = root.dataset.isCurrent ? `${current}/stream` : generationStream(root.dataset.generationId ?? "");
+    stream = follow(own, { onEvent, onGiveUp: writePlainly });
   }
 
   async function writePlainly() {
     if (!sheet.report.hidden) return location.assign(reportUrl);
+    if (!root.dataset.isCurrent) return location.reload();
     patience = new AbortController();
     const { signal } = patience;
     note.show("info", text("slow"));

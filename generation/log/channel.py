@@ -1,0 +1,63 @@
+import asyncio
+
+
+class Channel:
+    """What is known in this process of one text being written: its epoch and the text so far.
+
+    Viewers keep their own position and take everything behind it at once, so a slow reader costs no memory of its own
+    and a burst of tokens becomes one event.
+    """
+
+    __slots__ = ("_pieces", "_starts", "_waiting", "ended", "epoch", "length")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.length = 0
+        self.ended = False
+        self._pieces: list[str] = []
+        self._starts: list[int] = []
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def begin(self, epoch: int) -> None:
+        """Forget the text of an earlier epoch; an epoch that is over changes nothing."""
+        if epoch > self.epoch:
+            self.epoch, self.length, self.ended = epoch, 0, False
+            self._pieces, self._starts = [], []
+            self.wake()
+
+    def append(self, text: str) -> None:
+        self._starts.append(self.length)
+        self._pieces.append(text)
+        self.length += len(text)
+
+    def end(self) -> None:
+        self.ended = True
+        self.wake()
+
+    def since(self, seq: int) -> str:
+        """Give the text behind the first `seq` characters."""
+        if seq >= self.length:
+            return ""
+        # A viewer that keeps up looks for the last piece or one shortly before it.
+        first = len(self._starts) - 1
+        while self._starts[first] > seq:
+            first -= 1
+        text = self._pieces[first] if first == len(self._pieces) - 1 else "".join(self._pieces[first:])
+        return text[seq - self._starts[first] :]
+
+    def wake(self) -> None:
+        """Tell every viewer that waits that there is something to look at."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def changed(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # a pause, not a deadline for the caller
+        """Wait for the next `wake`, at most `timeout` seconds; False when the time ran out."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            done, _ = await asyncio.wait([future], timeout=timeout)
+        finally:
+            self._waiting.discard(future)
+        return bool(done)

@@ -1,0 +1,24 @@
+import asyncio
+from typing import Any
+
+from django.core.management import BaseCommand
+
+from generation import process, producer
+
+
+class Command(BaseCommand):
+    help = "Write to their ends the texts that a process left and that nobody came back for. For a timer."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        finished = asyncio.run(_finish())
+        self.stdout.write(f"{finished} texts were taken over and written")
+
+
+async def _finish() -> int:
+    producer.event_log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
+    finished = 0
+    while found := await process.sweep():
+        await producer.wait_for_all()
+        finished += found
+    await producer.event_log.stop()
+    return finished

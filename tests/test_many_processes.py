@@ -1,0 +1,228 @@
+"""Two server processes on PostgreSQL and Redis: whatever happens to one, nobody loses a text."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.client import Client, text_of, types_of
+from tests.conftest import KEY, ROOT, Server, ServerStarter
+from tests.crowd import Crowd
+from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.services import Postgres, Redis
+from tests.waiting import run_async, wait_until
+
+TOKENS = tuple(f"слово {number} 🌹 " for number in range(40))
+TEXT = "".join(TOKENS)
+
+
+class Site:
+    """Two processes of one site, and a learner with a token."""
+
+    def __init__(self, postgres: Postgres, redis: Redis, start_server: ServerStarter, provider: FakeOpenAI) -> None:
+        self.postgres = postgres
+        self.environment = {
+            "DATABASE_URL": postgres.url,
+            "REDIS_URL": redis.url,
+            "SECRET_KEY": "x" * 50,
+            "OPENAI_API_KEY": KEY,
+            "OPENAI_BASE_URL": provider.base_url,
+        }
+        self.start_server = start_server
+        self.first, self.second = self.start(), self.start()
+        ((self.profession,),) = postgres.rows("SELECT id FROM professions_profession WHERE slug = 'nurse'")
+        (self.token,) = self.new_tokens(1)
+
+    def start(self, **more: int) -> Server:
+        return self.start_server(**self.environment, **more)
+
+    def new_tokens(self, count: int) -> list[str]:
+        """Make other learners and give a token of each."""
+        code = (
+            "import uuid; from accounts.models import User; from accounts.tokens import create_token\n"
+            f"for _ in range({count}): print('token', create_token(User.objects.create(username=str(uuid.uuid4()))))"
+        )
+        shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
+        printed = subprocess.run(shell, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        return re.findall(r"token (\w+)", printed.stdout)
+
+    @property
+    def current(self) -> str:
+        return f"/api/tasks/profession/{self.profession}/current/stream"
+
+    def status(self) -> tuple[object, ...]:
+        ((status, epoch, text),) = self.postgres.rows(
+            "SELECT g.status, g.epoch, g.text FROM generation_generation g "
+            "JOIN knox_authtoken t ON t.user_id = g.user_id WHERE t.token_key = %s",
+            self.token[:15],
+        )
+        return status, epoch, text
+
+    def stop(self) -> None:
+        for server in (self.first, self.second):
+            server.stop()
+
+
+@pytest.fixture
+def site(postgres: Postgres, redis_server: Redis, start_server: ServerStarter, provider: FakeOpenAI) -> Iterator[Site]:
+    site = Site(postgres, redis_server, start_server, provider)
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def at_first(site: Site) -> Iterator[Client]:
+    with Client(site.first.url, token=site.token) as client:
+        yield client
+
+
+@pytest.fixture
+def at_second(site: Site) -> Iterator[Client]:
+    with Client(site.second.url, token=site.token) as client:
+        yield client
+
+
+def test_a_viewer_at_another_process_sees_the_text_grow(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI
+) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=10)
+    with at_first.stream(site.current) as one, at_second.stream(site.current) as other:
+        seen_one, seen_other = one.until("token"), other.until("token")
+        assert not provider.requests[0].finished
+        provider.release()
+        seen_one += list(one)
+        seen_other += list(other)
+    assert text_of(seen_one) == text_of(seen_other) == seen_other[-1]["data"]["full_text"] == TEXT
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("moment", ["before the first token", "in the middle"])
+def test_a_killed_process_is_replaced_by_the_other(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, moment: str
+) -> None:
+    written = 0 if moment == "before the first token" else 10
+    provider.script(Behaviour(tokens=TOKENS, hold_after=written), Behaviour(tokens=TOKENS))
+    with at_first.stream(site.current) as one:
+        one.until("token" if written else "metadata")
+        provider.wait_for(lambda fake: bool(fake.requests) and fake.requests[0].held)
+        with at_second.stream(site.current) as other:
+            seen = other.until("token" if written else "metadata")
+            site.first.process.kill()
+            seen += list(other)
+    assert types_of(seen) == (
+        ["metadata", "token", "reset", "token", "done"] if written else ["metadata", "token", "done"]
+    )
+    last = seen[next((i for i, event in enumerate(seen) if event["type"] == "reset"), 0) :]
+    assert text_of(last) == seen[-1]["data"]["full_text"] == TEXT
+    assert site.status() == ("completed", 2, TEXT)
+
+
+def test_a_process_that_slept_through_its_lease_writes_nothing_more(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis
+) -> None:
+    provider.script(Behaviour(tokens=TOKENS, hold_after=10), Behaviour(text="The successor's text.", hold_after=2))
+    with at_first.stream(site.current) as one:
+        one.until("token")
+        site.first.process.send_signal(signal.SIGSTOP)
+        with at_second.stream(site.current) as other:
+            seen = other.until("reset")
+            provider.wait_for(lambda fake: len(fake.requests) == 2 and fake.requests[1].held)
+            site.first.process.send_signal(signal.SIGCONT)
+            provider.release(provider.requests[0])
+            # The zombie hears that it lost its lease, and hangs up.
+            wait_until(lambda: "another process took over" in site.first.log, what="the zombie's insight", seconds=20)
+            (name,) = redis_server.client.scan_iter("profession-simulator:text:*")
+            epochs = {int(entry_id.partition("-")[0]) for entry_id in redis_server.entries(name)}
+            assert max(epochs) == 2
+            provider.release()
+            seen += list(other)
+    assert text_of(seen[[event["type"] for event in seen].index("reset") :]) == "The successor's text."
+    assert site.status() == ("completed", 2, "The successor's text.")
+
+
+def test_saved_but_never_announced_still_ends_for_viewers_elsewhere(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis
+) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=10)
+    with at_first.stream(site.current) as one, at_second.stream(site.current) as other:
+        one.until("token")
+        seen = other.until("token")
+        redis_server.process.send_signal(signal.SIGSTOP)  # whatever is announced now stays unheard
+        provider.release()
+        wait_until(lambda: site.status()[0] == "completed", what="the saved row")
+        site.first.process.kill()
+        redis_server.process.send_signal(signal.SIGCONT)
+        seen += list(other)
+    assert text_of(seen) == seen[-1]["data"]["full_text"] == TEXT
+    assert site.status() == ("completed", 1, TEXT)
+
+
+def test_redis_killed_in_the_middle_costs_nobody_the_text(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis
+) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=10)
+    with at_first.stream(site.current) as one, at_second.stream(site.current) as other:
+        seen_one, seen_other = one.until("token"), other.until("token")
+        redis_server.kill()
+        provider.release()
+        seen_one += list(one)
+        seen_other += list(other)
+    assert text_of(seen_one) == text_of(seen_other) == TEXT
+    redis_server.start()
+    with Client(site.second.url, token=site.new_tokens(1)[0]) as client:
+        provider.default = Behaviour(tokens=TOKENS)
+        assert text_of(client.events(site.current)) == TEXT
+
+
+@pytest.mark.parametrize("redis_is", ["there", "gone"])
+def test_cancelling_at_another_process_closes_the_providers_socket(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis, redis_is: str
+) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=10)
+    with at_first.stream(site.current) as one:
+        generation_id = one.until("metadata")[0]["data"]["generation_id"]
+        seen = one.until("token")
+        provider.wait_for(lambda fake: fake.requests[0].held)
+        if redis_is == "gone":
+            redis_server.kill()
+        at_second.post(f"/api/generations/{generation_id}/cancel")
+        provider.wait_for(lambda fake: fake.requests[0].disconnected)
+        seen += list(one)
+    assert seen[-1]["data"]["code"] == "cancelled"
+    assert site.status() == ("cancelled", 1, "".join(TOKENS[:10]))
+
+
+def test_a_process_that_is_asked_to_leave_sends_its_viewers_to_the_other(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI
+) -> None:
+    provider.script(Behaviour(tokens=TOKENS, hold_after=10), Behaviour(tokens=TOKENS))
+    with at_first.stream(site.current) as one:
+        one.until("token")
+        site.first.process.terminate()
+        assert types_of(list(one))[-1] == "reconnect"
+        cursor = one.cursor
+    assert site.first.process.wait(10) in {0, -signal.SIGTERM}
+    resumed = at_second.events(f"{site.current}?after={cursor}")
+    assert types_of(resumed) == ["reset", "token", "done"]
+    assert text_of(resumed) == TEXT
+
+
+def test_a_pool_of_eight_connections_for_each_process_carries_500_streams(
+    site: Site, provider: FakeOpenAI, postgres: Postgres
+) -> None:
+    provider.default = Behaviour(hold_after=1)
+    tokens = site.new_tokens(500)
+
+    async def play() -> None:
+        async with Crowd() as crowd:
+            urls = [site.first.url + site.current, site.second.url + site.current]
+            responses = await crowd.first_tokens(urls, tokens)
+            assert postgres.connections() <= 16
+            provider.release()
+            assert all(b'"type":"done"' in end for end in await crowd.ends(responses))
+
+    run_async(play())
+    assert len(provider.requests) == 500
