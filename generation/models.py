@@ -88,12 +88,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         own.update(lease_expires_at=Now() + LEASE)
         return dict(own.values_list("pk", "cancel_wanted"))
 
-    def release(self, pk: uuid.UUID, *, owner: str, epoch: int) -> bool:
-        """Give a claim back, so that whoever looks next takes it; False when it was lost before."""
-        return bool(
-            self.filter(pk=pk, epoch=epoch, lease_owner=owner, status=Generation.Status.RUNNING).update(
-                status=Generation.Status.PENDING, lease_owner="", asked_at=Now() - FORGOTTEN
-            )
+    def release(self, *, owner: str) -> int:
+        """Give all claims of an owner back, so that whoever looks next takes them; the number of rows."""
+        return self.filter(lease_owner=owner, status=Generation.Status.RUNNING).update(
+            status=Generation.Status.PENDING, lease_owner="", asked_at=Now() - FORGOTTEN
         )
 
     def restart(self, pk: uuid.UUID) -> bool:

@@ -104,6 +104,7 @@ async def leave(grace_seconds: float) -> None:
     for writing in _writing.values():
         writing.release()
     await wait_for_all()
+    await offload(Generation.objects.release, owner=OWNER)
 
 
 def _detach(work: Coroutine[None, None, None], *, name: str | None = None) -> None:
@@ -186,9 +187,7 @@ class _Writing:
             self.is_saving = True
             if generation.source == Generation.Source.MODEL:
                 self._log_time("[TIMING] OpenAI streaming request total duration: %.3f seconds generation=%s")
-            if self.interrupted_by == "leaving":
-                await offload(Generation.objects.release, generation.pk, owner=OWNER, epoch=generation.epoch)
-            elif self.interrupted_by != "lost":
+            if self.interrupted_by not in {"lost", "leaving"}:
                 saved = await self._save(status, values)
         finally:
             self.is_claimed = False

@@ -77,15 +77,15 @@ async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Eve
     shown = after
     with producer.event_log.follow(generation_id) as channel:
         while loop.time() < leave_at:
+            if producer.is_leaving():
+                yield Reconnect(shown)
+                return
             generation = await offload(_row, generation_id)
             if generation is None:
                 return
             if generation.is_final:
                 for event in replay(generation, after=shown):
                     yield event
-                return
-            if producer.is_leaving():
-                yield Reconnect(shown)
                 return
             producer.ensure(generation_id)
             if channel.ended:

@@ -11,6 +11,7 @@ from knox.models import AuthToken
 from accounts.models import User
 from generation.models import Generation
 from professions.models import Profession
+from tasks import running
 from tasks.models import Simulation, Submission, Task
 from tests.client import Client
 from tests.conftest import Server, make_profession
@@ -232,3 +233,48 @@ def test_a_stranger_gets_404_on_what_is_alices(as_bob: Client, bob: User, task: 
     assert 404 in {asked("GET"), asked("POST")}
     assert not Submission.objects.exists()
     assert Generation.objects.get().status == "completed"
+
+
+@pytest.mark.parametrize("path", ["/api/generations/{generation}/stream", "/simulations/{simulation}"])
+def test_another_sites_page_makes_no_text_begin(
+    server: Server, alice: User, profession: Profession, provider: FakeOpenAI, path: str
+) -> None:
+    simulation = running.open_simulation(user=alice, profession=profession, language="en")
+    address = path.format(generation=simulation.current_text.pk, simulation=simulation.pk)
+    with Client(server.url) as browser:
+        browser.http.cookies.set("sessionid", session_of(alice))
+        browser.get(address, **{"Sec-Fetch-Site": "cross-site"})
+    assert Generation.objects.get().status == "pending"
+    assert provider.requests == []
+
+
+def test_a_token_opens_the_api_and_no_page(as_alice: Client, alice: User, provider: FakeOpenAI) -> None:
+    assert as_alice.get("/api/simulations").status_code == 200
+    assert as_alice.get("/simulations").status_code == 302
+    assert as_alice.post("/account/tokens").status_code == 403
+    assert AuthToken.objects.filter(user=alice).count() == 1
+
+
+@pytest.mark.parametrize("path", ["/api/simulations", "/api/tasks/{task}/submit", "/api/tasks/{task}/submit/stream"])
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"answer": NaN, "profession_id": NaN}', b"\xff\xfe{}"])
+def test_json_that_no_standard_knows_gets_400(as_alice: Client, task: Task, path: str, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = as_alice.http.post(path.format(task=task.pk), content=body, headers=headers)
+    assert_shape(response, 400, "parse_error")
+
+
+@pytest.mark.parametrize("stream", ["", "/stream"])
+def test_a_body_of_another_type_gets_415(as_alice: Client, task: Task, stream: str) -> None:
+    response = as_alice.http.post(f"/api/tasks/{task.pk}/submit{stream}", data={"answer": "x"})
+    assert_shape(response, 415, "unsupported_media_type")
+
+
+def test_a_profession_without_tasks_is_neither_listed_nor_a_broken_page(server: Server, provider: FakeOpenAI) -> None:
+    make_profession("baker", briefs=0)
+    with Client(server.url) as visitor:
+        assert "Baker" not in visitor.get("/").text
+        page = visitor.get("/professions/baker")
+        csrf = {"X-CSRFToken": visitor.http.cookies["csrftoken"]}
+        started = visitor.http.post("/professions/baker/start", headers=csrf)
+    assert page.status_code == 200
+    assert (started.status_code, started.headers["location"]) == (302, "/professions/baker")

@@ -188,3 +188,45 @@ def test_a_cursor_that_is_none_of_ours_is_refused_with_what_to_do(value: str) ->
 def test_cursors_are_read_back_as_written() -> None:
     assert parse_event_id(event_id(A, Cursor(3, 1200)), A) == Cursor(3, 1200)
     assert parse_event_id(event_id(A, Cursor(3, 1200)), B) is None
+
+
+def test_a_cursor_of_another_task_is_no_position_in_this_one(
+    as_alice: Client, profession: Profession, provider: FakeOpenAI
+) -> None:
+    provider.script(Behaviour(text="The first task, longer than the second."), Behaviour(text="The second."))
+    first = as_alice.events(current(profession))
+    as_alice.events(f"/api/tasks/{first[0]['data']['id']}/submit/stream", body={"answer": "mulch"})
+    for event in first:
+        events = as_alice.events(current(profession), **{"Last-Event-ID": event["id"]})
+        assert types_of(events) == ["metadata", "token", "done"]
+        assert text_of(events) == "The second."
+
+
+def test_repeating_an_old_submission_leaves_a_stopped_and_answered_text_alone(
+    as_alice: Client, profession: Profession, provider: FakeOpenAI
+) -> None:
+    provider.script(Behaviour(), Behaviour(tokens=("Only ", "this."), hold_after=1), Behaviour())
+    first = as_alice.get(f"/api/tasks/profession/{profession.pk}/current").json()
+    path = f"/api/tasks/{first['id']}/submit/stream"
+    with as_alice.stream(path, body={"answer": "mulch"}) as stream:
+        metadata = stream.until("token")[0]["data"]
+        as_alice.post(f"/api/generations/{metadata['generation_id']}/cancel")
+        list(stream)
+    as_alice.events(f"/api/tasks/{metadata['id']}/submit/stream", body={"answer": "prune"})
+    repeated = as_alice.events(path, body={"answer": "mulch"})
+    assert (types_of(repeated), text_of(repeated)) == (["metadata", "token", "error"], "Only ")
+    assert len(provider.requests) == 3
+    assert Generation.objects.get(pk=metadata["generation_id"]).status == "cancelled"
+
+
+def test_stopping_what_nobody_has_begun_to_write_ends_it(
+    as_alice: Client, profession: Profession, provider: FakeOpenAI
+) -> None:
+    started = as_alice.post("/api/simulations", {"profession_id": profession.pk}).json()
+    generation_id = started["tasks"][0]["generation_id"]
+    assert as_alice.post(f"/api/generations/{generation_id}/cancel").json()["status"] == "cancelled"
+    (event,) = as_alice.events(
+        f"/api/generations/{generation_id}/stream?after=" + event_id(uuid.UUID(generation_id), Cursor(0, 0))
+    )
+    assert (event["type"], event["data"]["code"]) == ("error", "cancelled")
+    assert provider.requests == []
