@@ -37,19 +37,20 @@ SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0)
 CANCEL_SECONDS = 3.0
 
 _writing: dict[uuid.UUID, "_Writing"] = {}
-_tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps weak references only
+# asyncio itself keeps weak references only.
+_tasks: set[asyncio.Task[None]] = set()
+_renewals: set[asyncio.Task[None]] = set()
 _leaving = asyncio.Event()
-RENEWAL = "renewal of leases"
 
 
 def ensure(generation_id: uuid.UUID) -> None:
     """Have this text written here, unless it is already; harmless when another process has it."""
     if generation_id in _writing or _leaving.is_set():
         return
-    if not any(task.get_name() == RENEWAL for task in _tasks):
-        _detach(_renew_leases(), name=RENEWAL)
+    if not _renewals:
+        _detach(_renew_leases(), kept_in=_renewals)
     writing = _writing[generation_id] = _Writing(generation_id)
-    _detach(writing.run(), name=str(generation_id))
+    _detach(writing.run(), kept_in=_tasks)
 
 
 def stop(generation_id: uuid.UUID) -> None:
@@ -107,11 +108,11 @@ async def leave(grace_seconds: float) -> None:
     await offload(Generation.objects.release, owner=OWNER)
 
 
-def _detach(work: Coroutine[None, None, None], *, name: str | None = None) -> None:
+def _detach(work: Coroutine[None, None, None], *, kept_in: set[asyncio.Task[None]]) -> None:
     # A context of its own: the request's holds an executor that is shut down when the request ends.
-    task = asyncio.get_running_loop().create_task(work, name=name, context=contextvars.Context())
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+    kept_in.add(task)
+    task.add_done_callback(kept_in.discard)
 
 
 async def _renew_leases() -> None:

@@ -17,10 +17,8 @@ from generation.log import Channel
 from generation.models import Generation
 from generation.offload import offload
 
-# After so much silence a viewer says that it is still there.
-SILENCE_SECONDS = 15.0
-# How often a viewer looks at the row: the log may have lost an event, the producer may have died, the reader may have
-# lost the right to read.
+# How often a viewer looks at the row, and says that it is still there if nothing else is to be said: the log may
+# have lost an event, the producer may have died, the reader may have lost the right to read.
 LOOK_SECONDS = 15.0
 # A viewer ends without a word after about this time, and its client comes back, perhaps to another process: so
 # connections spread again after a process was restarted.
@@ -45,7 +43,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Nothing happened for SILENCE_SECONDS."""
+    """Nothing happened for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,6 @@ async def _live(channel: Channel, *, after: Cursor) -> AsyncGenerator[Text | Res
     loop = asyncio.get_running_loop()
     look_at = loop.time() + LOOK_SECONDS
     shown = after
-    quiet = True
     while not channel.ended and not producer.is_leaving():
         if channel.epoch > shown.epoch:
             withdrawn = shown.seq > 0
@@ -117,15 +114,13 @@ async def _live(channel: Channel, *, after: Cursor) -> AsyncGenerator[Text | Res
                 yield Reset(shown)
         text = channel.since(shown.seq) if channel.epoch == shown.epoch else ""
         if text:
-            quiet = False
             shown = Cursor(shown.epoch, shown.seq + len(text))
             yield Text(shown, text)
         pause = look_at - loop.time()
         if pause <= 0:
             return
         if not text and not await channel.changed(timeout=pause):
-            if quiet:
-                yield Silence()
+            yield Silence()
             return
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -63,7 +64,13 @@ class Server:
             return False
 
     def sleep(self) -> None:
+        """Stop the process between two transactions: asleep in one, it would lock everybody else out."""
+        lock = sqlite3.connect(connection.settings_dict["NAME"], timeout=30)
+        lock.execute("BEGIN IMMEDIATE")
         self.process.send_signal(signal.SIGSTOP)
+        status = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", what="the server's sleep")
+        lock.close()
 
     def wake(self) -> None:
         self.process.send_signal(signal.SIGCONT)

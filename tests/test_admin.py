@@ -291,3 +291,13 @@ def test_a_learners_password_does_not_open_the_admin(client: Client, alice: User
     assert refused.status_code == 200
     assert "for a staff account" in refused.text
     assert "_auth_user_id" not in client.session
+
+
+def test_a_person_can_be_deleted_with_everything_they_did(as_staff: Client) -> None:
+    grow(0, 1)
+    learner = User.objects.get(username="learner-0")
+    deleted = as_staff.post(page(User, "delete", learner.pk), {"post": "yes"})
+    assert deleted.status_code == 302, deleted.content.decode()
+    assert not User.objects.filter(pk=learner.pk).exists()
+    for model in WRITTEN_BY_THE_SITE:
+        assert not model._default_manager.exists()  # noqa: SLF001  # the manager Django's own admin uses

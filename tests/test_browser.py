@@ -285,3 +285,20 @@ def test_on_a_phone_the_next_task_comes_into_view_and_stays_there_while_it_grows
     expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
     expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
     expect(page.locator("h1")).to_be_in_viewport()
+
+
+def test_the_page_of_an_earlier_run_shows_that_run_and_starts_nothing(
+    server: Server, profession: Profession, provider: FakeOpenAI, page: Page
+) -> None:
+    provider.default = Behaviour(text="The earlier run's task.", hold_after=1)
+    start_as_guest(page, server, profession.slug)
+    earlier = page.url
+    page.goto(f"{server.url}/professions/{profession.slug}")
+    provider.default = Behaviour(text="The fresh run's task.")
+    page.click("[data-start-again]")
+    expect(page.locator("[data-question]")).to_have_text("The fresh run's task.")
+    page.goto(earlier)
+    provider.release()
+    expect(page.locator("[data-question]")).to_have_text("The earlier run's task.")
+    expect(page.locator("main")).to_contain_text("takes no more answers")
+    assert len(provider.requests) == 2

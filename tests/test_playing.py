@@ -1,9 +1,10 @@
 """A whole simulation through the API, streamed and whole."""
 
 import pytest
+from django.db.models import F
 
 from generation.models import Generation
-from professions.models import Profession
+from professions.models import Brief, Profession
 from tasks.models import Simulation, Submission
 from tests.client import Client, text_of, types_of
 from tests.conftest import Server
@@ -134,3 +135,27 @@ def test_what_is_hidden_is_in_no_answer_before_the_report(
     paths += [f"/api/generations/{done['generation_id']}", f"/simulations/{Simulation.objects.get().pk}"]
     seen += [as_alice.get(path).text for path in paths]
     assert all(hidden not in text for text in seen)
+
+
+def test_a_brief_added_in_the_middle_of_a_run_makes_no_task_come_twice(
+    as_alice: Client, profession: Profession, provider: FakeOpenAI
+) -> None:
+    task = as_alice.get(f"/api/tasks/profession/{profession.pk}/current").json()
+    Brief.objects.filter(profession=profession).update(order=F("order") + 1)
+    first = Brief.objects.get(profession=profession, slug="brief-1")
+    Brief.objects.create(
+        profession=profession,
+        order=1,
+        slug="inserted",
+        title="Inserted",
+        time_limit_minutes=5,
+        description="PLAN",
+        authored_text="Inserted.",
+        expert_answer="EXPERT",
+    )
+    titles = [first.title]
+    while "id" in task:
+        submitted = as_alice.post(f"/api/tasks/{task['id']}/submit", {"answer": "x"}).json()
+        task = submitted.get("next_task", {})
+        titles += [task["title"]] if task else []
+    assert titles == ["Bed number 1", "Inserted", "Bed number 2", "Bed number 3"]
