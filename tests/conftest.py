@@ -23,7 +23,7 @@ from professions.models import Brief, Criterion, Profession
 from simulator.static_files import collect_if_changed
 from tests.client import Client
 from tests.fake_openai import FakeOpenAI
-from tests.services import Postgres, Redis
+from tests.stores import Postgres, Redis
 from tests.waiting import free_port, required, wait_until
 
 # Playwright's synchronous API keeps an event loop running in the tests' own thread, where Django then refuses the ORM.
@@ -129,6 +129,20 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
 
     yield start
     for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def start_own_server(start_server: ServerStarter, transactional_db: None) -> Iterator[ServerStarter]:
+    """Start servers that end with the test: one that went on would take over the texts of the tests that follow."""
+    own: list[Server] = []
+
+    def start(*arguments: str, port: int | None = None, **environment: str) -> Server:
+        own.append(start_server(*arguments, port=port, **environment))
+        return own[-1]
+
+    yield start
+    for server in own:
         server.stop()
 
 

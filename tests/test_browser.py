@@ -261,13 +261,13 @@ def test_without_the_third_party_files_the_text_is_there_as_plain_text(
 
 
 def test_a_text_in_the_middle_of_a_server_restart_is_there_after_it(
-    start_server: ServerStarter, transactional_db: None, profession: Profession, provider: FakeOpenAI, page: Page
+    start_own_server: ServerStarter, transactional_db: None, profession: Profession, provider: FakeOpenAI, page: Page
 ) -> None:
-    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
+    server = start_own_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
     provider.default = Behaviour(tokens_per_second=20)
     start_as_guest(page, server, profession.slug)
     server.stop()
-    start_server(port=server.port, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
+    start_own_server(port=server.port, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
     expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready", timeout=40_000)
 
 

@@ -10,7 +10,7 @@ import pytest
 from generation.log import Channel, EventLog
 from generation.log.memory import MemoryLog
 from generation.log.redis import RedisLog
-from tests.services import Redis
+from tests.stores import Redis
 from tests.waiting import run_async
 
 GENERATION = uuid.UUID("6f1c7c1e-0000-4000-8000-000000000001")

@@ -6,7 +6,7 @@ from generation.models import Generation
 from professions.models import Profession
 from tasks.models import Submission
 from tests.client import Client, text_of
-from tests.conftest import KEY
+from tests.conftest import KEY, ServerStarter
 from tests.fake_openai import Behaviour, Ending, FakeOpenAI, Refusal
 
 BROKEN = Behaviour(after_tokens=3)
@@ -131,3 +131,19 @@ def test_ten_thousand_tokens_arrive_whole_with_growing_cursors_and_few_extra_byt
     assert positions == sorted(set(positions))
     once = len("".join(tokens).encode())
     assert len(stream.raw) < 2.2 * once, "the text once in tokens and once in done"
+
+
+def test_a_text_that_never_ends_is_cut_off_by_the_clock(
+    start_own_server: ServerStarter,
+    transactional_db: None,
+    profession: Profession,
+    provider: FakeOpenAI,
+    alice_token: str,
+) -> None:
+    server = start_own_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, LLM_TIMEOUT_SECONDS="2")
+    provider.default = Behaviour(tokens=("word ",) * 1000, tokens_per_second=10)
+    with Client(server.url, token=alice_token) as client:
+        events = client.events(f"/api/tasks/profession/{profession.pk}/current/stream")
+    assert (events[-1]["type"], events[-1]["data"]["code"]) == ("error", "provider_timeout")
+    provider.wait_for(lambda fake: fake.requests[0].disconnected)
+    server.stop()

@@ -58,8 +58,8 @@ def test_an_origin_that_is_not_listed_gets_no_cors_headers(as_alice: Client, pat
     assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-def test_a_listed_origin_may_ask_with_credentials(start_server: ServerStarter, transactional_db: None) -> None:
-    server = start_server(CORS_ORIGINS="https://front.example")
+def test_a_listed_origin_may_ask_with_credentials(start_own_server: ServerStarter, transactional_db: None) -> None:
+    server = start_own_server(CORS_ORIGINS="https://front.example")
     with Client(server.url) as front_end:
         listed = front_end.get("/api/professions", Origin="https://front.example")
         page = front_end.get("/", Origin="https://front.example")

@@ -12,7 +12,7 @@ from tests.client import Client, text_of, types_of
 from tests.conftest import KEY, ROOT, Server, ServerStarter
 from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI
-from tests.services import Postgres, Redis
+from tests.stores import Postgres, Redis
 from tests.waiting import run_async, wait_until
 
 TOKENS = tuple(f"слово {number} 🌹 " for number in range(40))

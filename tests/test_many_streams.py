@@ -59,10 +59,10 @@ def test_300_open_streams_hold_few_threads_and_connections(
 
 
 def test_500_open_streams_are_told_to_come_back_and_the_server_leaves(
-    start_server: ServerStarter, transactional_db: None, profession: Profession, provider: FakeOpenAI
+    start_own_server: ServerStarter, transactional_db: None, profession: Profession, provider: FakeOpenAI
 ) -> None:
     environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.base_url}
-    server = start_server(**environment)
+    server = start_own_server(**environment)
     provider.default = Behaviour(tokens=("One ", "two."), hold_after=1)
     tokens = tokens_of_new_learners(500)
     path = f"/api/tasks/profession/{profession.pk}/current/stream"
@@ -83,7 +83,7 @@ def test_500_open_streams_are_told_to_come_back_and_the_server_leaves(
     assert server.process.wait(5) in {0, -signal.SIGTERM}
     assert set(Generation.objects.values_list("status", flat=True)) == {"pending"}
     provider.default = Behaviour(tokens=("One ", "two."))
-    run_async(come_back(start_server(port=server.port, **environment).url + path))
+    run_async(come_back(start_own_server(port=server.port, **environment).url + path))
     assert set(Generation.objects.values_list("status", "text")) == {("completed", "One two.")}
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -9,7 +10,7 @@ import pytest
 
 from professions.models import Profession
 from tests.client import Client, text_of, types_of
-from tests.conftest import Server
+from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.waiting import free_port, required, wait_until
 
@@ -35,14 +36,14 @@ http {{
 """
 
 
-@pytest.fixture
-def nginx(patient_server: Server, tmp_path: Path) -> Iterator[str]:
-    """The address of an nginx before the site."""
+@contextmanager
+def nginx_before(server: Server, folder: Path) -> Iterator[str]:
+    """Give the address of an nginx before a server."""
     port = free_port()
-    file = tmp_path / "nginx.conf"
-    file.write_text(CONFIGURATION.format(folder=tmp_path, port=port, site=patient_server.url), encoding="utf-8")
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([required("nginx"), "-c", str(file), "-p", str(tmp_path)], stderr=log)
+    file = folder / "nginx.conf"
+    file.write_text(CONFIGURATION.format(folder=folder, port=port, site=server.url), encoding="utf-8")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([required("nginx"), "-c", str(file), "-p", str(folder)], stderr=log)
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
@@ -55,6 +56,12 @@ def nginx(patient_server: Server, tmp_path: Path) -> Iterator[str]:
     yield url
     process.terminate()
     process.wait(10)
+
+
+@pytest.fixture
+def nginx(patient_server: Server, tmp_path: Path) -> Iterator[str]:
+    with nginx_before(patient_server, tmp_path) as url:
+        yield url
 
 
 def test_curl_sees_the_first_byte_before_the_model_has_written_anything(
@@ -98,11 +105,20 @@ def test_a_whole_simulation_passes(nginx: str, profession: Profession, provider:
     assert text_of(events, "report") == events[-1]["data"]["final_report"]["text"] == provider.requests[-1].text_sent
 
 
-def test_a_silence_is_filled_with_comments(
-    nginx: str, profession: Profession, provider: FakeOpenAI, alice_token: str
+def test_a_silence_of_two_minutes_survives_a_proxy_that_waits_for_one(
+    start_own_server: ServerStarter,
+    transactional_db: None,
+    tmp_path: Path,
+    profession: Profession,
+    provider: FakeOpenAI,
+    alice_token: str,
 ) -> None:
-    provider.default = Behaviour(hold_after=1)
+    provider.default = Behaviour(text="At last.", first_token_delay=120)
+    patience = {"LLM_FIRST_TOKEN_SECONDS": "200", "LLM_TIMEOUT_SECONDS": "300"}
+    server = start_own_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, **patience)
     path = f"/api/tasks/profession/{profession.pk}/current/stream"
-    with Client(nginx, token=alice_token) as client, client.stream(path) as stream:
-        stream.until("token")
-        assert next(stream.chunks) == b": still here\n\n"
+    with nginx_before(server, tmp_path) as url, Client(url, token=alice_token) as client, client.stream(path) as stream:
+        assert text_of(list(stream)) == "At last."
+        assert stream.raw.count(b": still here\n\n") >= 7
+    assert len(provider.requests) == 1, "a lease that is renewed is not taken over"
+    server.stop()

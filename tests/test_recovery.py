@@ -33,9 +33,11 @@ def environment(provider: FakeOpenAI) -> dict[str, str]:
 
 
 @pytest.fixture
-def own_server(start_server: ServerStarter, transactional_db: None, environment: dict[str, str]) -> Iterator[Server]:
+def own_server(
+    start_own_server: ServerStarter, transactional_db: None, environment: dict[str, str]
+) -> Iterator[Server]:
     """A server of this test's own, to be treated badly."""
-    server = start_server(**environment)
+    server = start_own_server(**environment)
     yield server
     server.stop()
 
@@ -47,7 +49,7 @@ def current(profession: Profession) -> str:
 @pytest.mark.parametrize("moment", ["before the first token", "in the middle"])
 def test_a_killed_server_writes_the_text_when_it_is_back(
     own_server: Server,
-    start_server: ServerStarter,
+    start_own_server: ServerStarter,
     environment: dict[str, str],
     profession: Profession,
     provider: FakeOpenAI,
@@ -61,7 +63,7 @@ def test_a_killed_server_writes_the_text_when_it_is_back(
         provider.wait_for(lambda fake: bool(fake.requests) and fake.requests[0].held)
         own_server.process.kill()
         cursor = stream.cursor
-    again = start_server(port=own_server.port, **environment)
+    again = start_own_server(port=own_server.port, **environment)
     with Client(again.url, token=alice_token) as client:
         events = client.events(f"{current(profession)}?after={cursor}")
     assert types_of(events) == (["reset", "token", "done"] if written else ["token", "done"])

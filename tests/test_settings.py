@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from http.cookies import Morsel, SimpleCookie
 from pathlib import Path
 
@@ -148,9 +149,11 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def https_server(start_server: ServerStarter) -> Server:
+def https_server(start_server: ServerStarter) -> Iterator[Server]:
     # The loopback address is allowed too, because the fixture asks there whether the server is up.
-    return start_server(SITE_URL="https://try.example.org", ALLOWED_HOSTS="try.example.org,127.0.0.1")
+    server = start_server(SITE_URL="https://try.example.org", ALLOWED_HOSTS="try.example.org,127.0.0.1")
+    yield server
+    server.stop()
 
 
 @pytest.mark.django_db(transaction=True)
