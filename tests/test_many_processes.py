@@ -226,3 +226,13 @@ def test_a_pool_of_eight_connections_for_each_process_carries_500_streams(
 
     run_async(play())
     assert len(provider.requests) == 500
+
+
+def test_a_process_is_ready_while_database_and_redis_answer(site: Site, at_first: Client, redis_server: Redis) -> None:
+    assert at_first.get("/readyz").status_code == 200
+    redis_server.kill()
+    refused = at_first.get("/readyz")
+    assert (refused.status_code, refused.text) == (503, "Redis does not answer\n")
+    assert at_first.get("/healthz").status_code == 200
+    redis_server.start()
+    assert at_first.get("/readyz").status_code == 200
