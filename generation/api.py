@@ -4,7 +4,7 @@ import uuid
 
 from asgiref.sync import async_to_sync
 from django.http import Http404, HttpRequest, HttpResponseBase
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.generics import RetrieveAPIView, get_object_or_404
 from rest_framework.request import Request
@@ -13,11 +13,40 @@ from rest_framework.views import APIView
 
 from accounts.current import asigned_in, refuse_cross_site, signed_in
 from generation import producer, streams
-from generation.models import Generation
+from generation.models import Attempt, Generation
 from simulator.problems import json_view
 
 
+class AttemptSerializer(serializers.ModelSerializer[Attempt]):
+    """What a person may know of a try: neither key nor the provider's own words."""
+
+    class Meta:
+        model = Attempt
+        fields = [
+            "epoch",
+            "number",
+            "provider",
+            "model",
+            "is_hedge",
+            "outcome",
+            "fault",
+            "started_at",
+            "first_token_seconds",
+            "seconds",
+            "prompt_tokens",
+            "completion_tokens",
+            "cached_tokens",
+            "tokens_estimated",
+        ]
+
+
 class GenerationSerializer(serializers.ModelSerializer[Generation]):
+    attempts = serializers.SerializerMethodField()
+
+    @extend_schema_field(AttemptSerializer(many=True))
+    def get_attempts(self, generation: Generation) -> object:
+        return AttemptSerializer(generation.attempts.order_by("epoch", "number"), many=True).data
+
     class Meta:
         model = Generation
         fields = [
@@ -25,6 +54,7 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
             "kind",
             "status",
             "source",
+            "authored_because",
             "text",
             "model",
             "fault",
@@ -35,6 +65,7 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
             "started_at",
             "first_token_at",
             "finished_at",
+            "attempts",
         ]
 
 

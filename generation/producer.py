@@ -13,18 +13,21 @@ import secrets
 import socket
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 
-from django.conf import settings
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, OperationalError, transaction
 from django.utils import timezone
 
+from generation import budget
+from generation.budget import SetAside
 from generation.log import make_log
-from generation.models import RENEW_SECONDS, Generation
+from generation.models import RENEW_SECONDS, Attempt, Generation
 from generation.offload import offload
-from generation.upstream import Ending, Pieces, authored, chat
+from generation.upstream import authored
 from generation.upstream.faults import UpstreamFault
+from generation.walk import NoCandidateLeft, Walk
 
 logger = logging.getLogger("generation.producer")
 
@@ -135,6 +138,10 @@ async def _renew_leases() -> None:
                 stop(generation_id)
 
 
+class _Interrupted(Exception):
+    """A text is to stop here; `_Writing.interrupted_by` says why."""
+
+
 class _Writing:
     """One text being written by this process."""
 
@@ -149,6 +156,9 @@ class _Writing:
         # How it is to end when somebody interrupts it: with the text kept, without a trace, or given back.
         self.interrupted_by: str = ""
         self.deadline: asyncio.Timeout | None = None
+        self.aside: SetAside | None = None
+        self.walk: Walk | None = None
+        self.attempts: list[Attempt] = []
 
     def stop(self) -> None:
         self._interrupt("cancel")
@@ -168,7 +178,7 @@ class _Writing:
 
     async def run(self) -> None:
         try:
-            generation = await offload(Generation.objects.claim, self.generation_id, owner=OWNER)
+            generation = await offload(self._claim)
             if generation is not None:
                 await self._write(generation)
         except DatabaseError:
@@ -178,6 +188,13 @@ class _Writing:
             del _writing[self.generation_id]
             self.finished.set()
 
+    @transaction.atomic
+    def _claim(self) -> Generation | None:
+        generation = Generation.objects.claim(self.generation_id, owner=OWNER)
+        if generation is not None and generation.source == Generation.Source.MODEL:
+            self.aside = budget.set_aside(generation.user_id, generation.messages)
+        return generation
+
     async def _write(self, generation: Generation) -> None:
         self.generation = generation
         self.is_claimed = True
@@ -186,9 +203,11 @@ class _Writing:
         try:
             status, values = await self._outcome()
             self.is_saving = True
-            if generation.source == Generation.Source.MODEL:
+            if self.walk is not None:
                 self._log_time("[TIMING] OpenAI streaming request total duration: %.3f seconds generation=%s")
-            if self.interrupted_by not in {"lost", "leaving"}:
+            if self.interrupted_by in {"lost", "leaving"}:
+                await offload(self._store_what_was_spent)
+            else:
                 saved = await self._save(status, values)
         finally:
             self.is_claimed = False
@@ -196,18 +215,50 @@ class _Writing:
 
     async def _outcome(self) -> tuple[Generation.Status, dict[str, object]]:
         try:
-            ending = await self._collect(self._upstream())
+            async with self._interruptible():
+                values = await self._text()
+        except _Interrupted:
+            logger.info("interrupted: %s generation=%s", self.interrupted_by, self.generation.pk)
+            return Generation.Status.CANCELLED, {"fault": "cancelled"}
         except UpstreamFault as fault:
-            if self.interrupted_by:
-                logger.info("interrupted: %s generation=%s", self.interrupted_by, self.generation.pk)
-                return Generation.Status.CANCELLED, {"fault": "cancelled"}
             logger.warning("generation failed: %s (%s) generation=%s", fault.code, fault.label, self.generation.pk)
             return Generation.Status.FAILED, {"fault": fault.code, "fault_detail": str(fault)}
         except Exception:  # whatever mistake of ours it is, nobody may wait for this text for ever
             logger.exception("generation failed generation=%s", self.generation.pk)
             return Generation.Status.FAILED, {"fault": "interrupted"}
+        finally:
+            if self.walk is not None:
+                self.attempts += self.walk.stopped()
         self.interrupted_by = ""
-        return Generation.Status.COMPLETED, {
+        return Generation.Status.COMPLETED, values
+
+    @asynccontextmanager
+    async def _interruptible(self) -> AsyncGenerator[None, None]:
+        try:
+            async with asyncio.timeout(None) as self.deadline:
+                if self.interrupted_by:
+                    self._interrupt(self.interrupted_by)
+                yield
+        except TimeoutError as timeout:
+            if not self.interrupted_by:
+                raise
+            raise _Interrupted from timeout
+        finally:
+            self.deadline = None
+
+    async def _text(self) -> dict[str, object]:
+        """Have the text written, by a model if one can be had and by an author if not; what is to be stored of it."""
+        if self.generation.source == Generation.Source.AUTHORED:
+            return await self._replay(self.generation.authored_because)
+        if self.aside is None:
+            return await self._instead(Generation.AuthoredBecause.BUDGET, UpstreamFault("budget_exhausted", ""))
+        self.walk = Walk(self.generation, take=self._take, withdraw=self._withdraw)
+        try:
+            ending, attempt = await self.walk.run()
+        except NoCandidateLeft as left:
+            return await self._instead(Generation.AuthoredBecause.NO_CANDIDATE, left.fault)
+        self.attempts.append(attempt)
+        return {
             "model": ending.model,
             "finish_reason": ending.finish_reason,
             "prompt_tokens": ending.prompt_tokens,
@@ -215,33 +266,37 @@ class _Writing:
             "cached_tokens": ending.cached_tokens,
         }
 
-    def _upstream(self) -> Pieces:
-        if self.generation.source == Generation.Source.AUTHORED:
-            return authored.replay(self.generation.authored_text)
-        return chat.stream(self.generation.messages)
+    async def _instead(self, because: Generation.AuthoredBecause, fault: UpstreamFault) -> dict[str, object]:
+        """Show the authored text, where there is one, for a model's."""
+        if not self.generation.authored_text:
+            raise fault
+        logger.warning(
+            "[STREAMING] %s (%s): the authored text is shown generation=%s",
+            because.label,
+            fault.code,
+            self.generation.pk,
+        )
+        await self._withdraw()
+        return await self._replay(because)
 
-    async def _collect(self, upstream: Pieces) -> Ending:
-        """Take everything from upstream within the deadlines; comments and other non-tokens do not extend them."""
-        loop = asyncio.get_running_loop()
-        whole = loop.time() + settings.LLM_TIMEOUT_SECONDS
-        try:
-            async with asyncio.timeout_at(min(whole, loop.time() + settings.LLM_FIRST_TOKEN_SECONDS)) as deadline:
-                self.deadline = deadline
-                if self.interrupted_by:
-                    self._interrupt(self.interrupted_by)
-                async for piece in upstream:
-                    if isinstance(piece, Ending):
-                        return piece
+    async def _replay(self, because: str) -> dict[str, object]:
+        async with aclosing(authored.replay(self.generation.authored_text)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
                     self._take(piece)
-                    if not self.interrupted_by:
-                        deadline.reschedule(min(whole, loop.time() + settings.LLM_IDLE_SECONDS))
-        except TimeoutError as late:
-            waited_for = "the next token" if self.pieces else "the first token"
-            raise UpstreamFault("provider_timeout", f"no end in time; waited for {waited_for}") from late
-        finally:
-            self.deadline = None
-            await upstream.aclose()
-        raise UpstreamFault("broken_stream", "the text stopped without an end")
+        return {"source": Generation.Source.AUTHORED, "authored_because": because, "finish_reason": "stop"}
+
+    async def _withdraw(self) -> None:
+        """Take back what was shown, if anything was: the text begins again, under the next epoch."""
+        if not self.pieces:
+            return
+        event_log.leave(self.generation.pk, self.generation.epoch)
+        moved = await offload(self.generation.begin_again)
+        event_log.begin(self.generation.pk, self.generation.epoch)
+        if not moved:
+            self.interrupted_by = "lost"
+            raise _Interrupted
+        self.pieces.clear()
 
     def _take(self, piece: str) -> None:
         if self.first_token_at is None:
@@ -260,7 +315,7 @@ class _Writing:
         values |= {"text": "".join(self.pieces), "first_token_at": self.first_token_at}
         for pause in (*SAVE_AGAIN_AFTER_SECONDS, None):
             try:
-                stored = await offload(self.generation.save_end, status, **values)
+                stored = await offload(self._store, status, values)
             except OperationalError:
                 if pause is None:
                     raise
@@ -271,6 +326,21 @@ class _Writing:
                     logger.warning("a later epoch took over, nothing stored generation=%s", self.generation.pk)
                 return stored
         raise AssertionError("unreachable")
+
+    @transaction.atomic
+    def _store(self, status: Generation.Status, values: dict[str, object]) -> bool:
+        stored = self.generation.save_end(status, **values)
+        self._store_what_was_spent()
+        return stored
+
+    @transaction.atomic
+    def _store_what_was_spent(self) -> None:
+        if self.walk is not None:
+            self.walk.settle()
+        if Generation.objects.filter(pk=self.generation.pk).exists():
+            Attempt.objects.bulk_create(self.attempts)
+        if self.aside is not None:
+            budget.settle(self.aside, spent=self.walk.tokens if self.walk is not None else 0)
 
     def _log_time(self, line: str) -> None:
         logger.info(line, time.monotonic() - self.started, self.generation.pk)

@@ -3,6 +3,8 @@
 from django.conf import settings
 from django.http import HttpRequest
 
+from generation.upstream import candidates
+
 
 def site(request: HttpRequest) -> dict[str, bool]:
-    return {"allow_guests": settings.ALLOW_GUESTS, "writes_with_model": bool(settings.OPENAI_API_KEYS)}
+    return {"allow_guests": settings.ALLOW_GUESTS, "writes_with_model": candidates.any_configured()}

@@ -29,7 +29,7 @@ Server-Sent Events. Each event is one frame, `id: <cursor>` and `data: {"type": 
 | --- | --- |
 | `metadata` | the task without its text: `id`, `order`, `total`, `title`, `time_limit_minutes`, … |
 | `token` | `token`: text to append |
-| `done` | `full_text`, `task_id`, `completed: false`, `generation_id`, `seconds_left` |
+| `done` | `full_text`, `task_id`, `completed: false`, `generation_id`, `source`, `authored_because`, `seconds_left` |
 | `report` | `token`: text of the report to append |
 | `completed` | `completed: true`, `simulation_id`, `final_report` |
 | `reset` | `generation_id`, `reason`: forget the text so far, it begins again |

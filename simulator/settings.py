@@ -49,13 +49,28 @@ def _kept_secret_key(path: Path) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
-def _seconds(name: str, default: float) -> float:
+def _seconds(name: str, default: float, *, zero_is: str = "") -> float:
+    """Read a number of seconds; 0 only where it means something, which `zero_is` says."""
     value: str = env.str(name, default="") or str(default)
     # Not environ's own parser, which takes 2m for 2 and 1e3 for 13.
-    seconds = float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else 0.0
-    if not seconds:
-        raise ImproperlyConfigured(f"{name} is {value!r}; write a number of seconds above 0")
+    seconds = float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else -1.0
+    if seconds < 0 or (seconds == 0 and not zero_is):
+        what = f"a number of seconds, or 0 for {zero_is}" if zero_is else "a number of seconds above 0"
+        raise ImproperlyConfigured(f"{name} is {value!r}; write {what}")
     return seconds
+
+
+def _whole_number(name: str, default: int, *, least: int) -> int:
+    value: str = env.str(name, default="") or str(default)
+    if not re.fullmatch(r"\d+", value) or int(value) < least:
+        raise ImproperlyConfigured(f"{name} is {value!r}; write a whole number, {least} or more")
+    return int(value)
+
+
+def _names(name: str, default: str = "") -> list[str]:
+    """Read a list whose parts are separated by commas."""
+    value: str = env.str(name, default="") or default
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _switch(name: str, *, default: bool) -> bool:
@@ -122,16 +137,21 @@ if len(SECRET_KEY) < 50:
     )
 
 # The language model
-OPENAI_API_KEYS: list[str] = [
-    key.strip()
-    for key in env.list("OPENAI_API_KEYS", default=[]) or [env.str("OPENAI_API_KEY", default="")]
-    if key.strip()
-]
+OPENAI_API_KEYS = _names("OPENAI_API_KEYS") or _names("OPENAI_API_KEY")
 OPENAI_BASE_URL: str = env.str("OPENAI_BASE_URL", default="") or "https://api.openai.com/v1"
-OPENAI_MODEL: str = env.str("OPENAI_MODEL", default="gpt-4o-mini")
+OPENAI_MODEL: str = env.str("OPENAI_MODEL", default="").strip() or "gpt-4o-mini"
+OPENAI_FALLBACK_MODELS = _names("OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14")
+OPENROUTER_API_KEY: str = env.str("OPENROUTER_API_KEY", default="").strip()
+OPENROUTER_BASE_URL: str = env.str("OPENROUTER_BASE_URL", default="") or "https://openrouter.ai/api/v1"
+OPENROUTER_MODEL: str = env.str("OPENROUTER_MODEL", default="").strip()
+VARIANT_MODELS = _names("VARIANT_MODELS", "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini")
 LLM_TIMEOUT_SECONDS = _seconds("LLM_TIMEOUT_SECONDS", 120)
 LLM_FIRST_TOKEN_SECONDS = _seconds("LLM_FIRST_TOKEN_SECONDS", 20)
 LLM_IDLE_SECONDS = _seconds("LLM_IDLE_SECONDS", 30)
+LLM_MAX_RETRIES = _whole_number("LLM_MAX_RETRIES", 6, least=1)
+LLM_HEDGE_SECONDS = _seconds("LLM_HEDGE_SECONDS", 0, zero_is="no second candidate")
+DAILY_TOKEN_BUDGET = _whole_number("DAILY_TOKEN_BUDGET", 0, least=0)
+USER_DAILY_TOKEN_BUDGET = _whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, least=0)
 
 # Who may do what
 ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)

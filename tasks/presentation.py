@@ -36,6 +36,8 @@ class TaskPresentation:
             "task_id": task.pk,
             "completed": False,
             "generation_id": str(generation.pk),
+            "source": generation.source,
+            "authored_because": generation.authored_because,
             "seconds_left": task.seconds_left,
         }
 

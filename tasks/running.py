@@ -6,7 +6,6 @@ model: a text is asked for by making its row, and written by whoever looks at it
 
 from contextlib import suppress
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.http import Http404
@@ -14,7 +13,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from generation import budget
 from generation.models import Generation
+from generation.upstream import candidates
 from professions.models import Brief, Profession
 from simulator.problems import Conflict
 from tasks import prompt, report
@@ -65,6 +66,8 @@ def _create(*, user: User, profession: Profession, language: str) -> None:
     briefs = profession.ordered_briefs
     if not briefs:
         raise Conflict(_("This profession has no tasks yet."), code="no_tasks")
+    if candidates.any_configured():
+        budget.refuse_if_spent(user)
     simulation = Simulation.objects.create(user=user, profession=profession, language=language)
     _set_task(simulation, earlier=[], brief=briefs[0])
 
@@ -122,9 +125,10 @@ def _set_task(simulation: Simulation, *, earlier: list[Task], brief: Brief) -> N
     generation = Generation.objects.create(
         user=simulation.user,
         kind=TASK,
-        source=_source(),
         messages=prompt.for_task(simulation, earlier=earlier, brief=brief),
         authored_text=brief.authored_text,
+        subject=simulation.profession.slug,
+        **_source(),
     )
     Task.objects.create(
         simulation=simulation,
@@ -139,15 +143,18 @@ def _set_report(simulation: Simulation, *, earlier: list[Task]) -> None:
     simulation.report = Generation.objects.create(
         user=simulation.user,
         kind=REPORT,
-        source=_source(),
         messages=prompt.for_report(simulation, earlier=earlier),
         authored_text=report.compose(simulation, tasks=earlier),
+        subject=simulation.profession.slug,
+        **_source(),
     )
     simulation.save(update_fields=["report"])
 
 
-def _source() -> Generation.Source:
-    return Generation.Source.MODEL if settings.OPENAI_API_KEYS else Generation.Source.AUTHORED
+def _source() -> dict[str, str]:
+    if candidates.any_configured():
+        return {"source": Generation.Source.MODEL}
+    return {"source": Generation.Source.AUTHORED, "authored_because": Generation.AuthoredBecause.NO_MODEL}
 
 
 def again_if_failed(generation: Generation) -> Generation:

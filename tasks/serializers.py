@@ -65,9 +65,10 @@ class TaskSerializer(MetadataSerializer):
     """A task with its whole text."""
 
     question = serializers.CharField()
+    authored_because = serializers.CharField(source="generation.authored_because")
 
     class Meta(MetadataSerializer.Meta):
-        fields = [*MetadataSerializer.Meta.fields, "question"]
+        fields = [*MetadataSerializer.Meta.fields, "question", "authored_because"]
 
 
 class TaskWithAnswerSerializer(TaskSerializer):

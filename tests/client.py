@@ -85,6 +85,12 @@ def text_of(events: list[dict[str, Any]], event_type: str = "token") -> str:
     return "".join(event["data"]["token"] for event in events if event["type"] == event_type)
 
 
+def shown_text(events: list[dict[str, Any]], event_type: str = "token") -> str:
+    """Give what a reader has at the end: what came behind the last reset."""
+    resets = [place for place, event in enumerate(events) if event["type"] == "reset"]
+    return text_of(events[resets[-1] :] if resets else events, event_type)
+
+
 def types_of(events: list[dict[str, Any]]) -> list[str]:
     """Give the types of events, repeated ones once."""
     types: list[str] = []

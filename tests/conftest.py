@@ -162,8 +162,7 @@ def provider(_provider: FakeOpenAI) -> Iterator[FakeOpenAI]:
 
 @pytest.fixture(scope="session")
 def _server(start_server: ServerStarter, _provider: FakeOpenAI) -> Server:
-    quick = {"LLM_FIRST_TOKEN_SECONDS": "1.5", "LLM_IDLE_SECONDS": "1.5"}
-    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url, **quick)
+    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url)
     server.sleep()
     return server
 
@@ -173,20 +172,6 @@ def server(_server: Server, provider: FakeOpenAI, transactional_db: None) -> Ite
     """A server that has a model: the fake provider."""
     with awake(_server):
         yield _server
-
-
-@pytest.fixture(scope="session")
-def _patient_server(start_server: ServerStarter, _provider: FakeOpenAI) -> Server:
-    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url)
-    server.sleep()
-    return server
-
-
-@pytest.fixture
-def patient_server(_patient_server: Server, provider: FakeOpenAI, transactional_db: None) -> Iterator[Server]:
-    """A server with the same model that waits as long as servers do by default."""
-    with awake(_patient_server):
-        yield _patient_server
 
 
 @pytest.fixture(scope="session")

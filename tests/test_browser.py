@@ -8,7 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
-from professions.models import Profession
+from generation.models import CandidateHealth
+from professions.models import Brief, Profession
 from professions.packs import SHIPPED, read_pack, store_pack
 from tasks.models import Simulation, Submission, Task
 from tests.conftest import KEY, Server, ServerStarter
@@ -172,18 +173,32 @@ def test_stopping_keeps_what_was_written_and_it_can_be_written_again(
 def test_a_fault_keeps_the_answer_and_offers_a_retry(
     server: Server, profession: Profession, provider: FakeOpenAI, page: Page
 ) -> None:
+    Brief.objects.update(authored_text="")  # where there is nothing to show instead of a model's text
     start_as_guest(page, server, profession.slug)
     expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
-    provider.script(Behaviour(ending=Ending.RESET, after_tokens=3, hold_after=3), Behaviour(text="Task two."))
+    provider.default = Behaviour(ending=Ending.RESET, after_tokens=3)
     page.fill("[data-answer]", "an answer of weight")
     page.click("[data-submit]")
-    provider.wait_for_requests(2)
-    provider.release()
     expect(page.locator("[data-question]")).to_have_attribute("data-state", "failed")
     assert Submission.objects.get().answer == "an answer of weight"
+    CandidateHealth.objects.all().delete()
+    provider.default = Behaviour(text="Task two.")
     page.click("[data-retry] >> visible=true")
     expect(page.locator("[data-question]")).to_have_text("Task two.")
     expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
+
+
+def test_a_text_that_an_author_stands_in_for_says_so_live_and_after_a_reload(
+    server: Server, profession: Profession, provider: FakeOpenAI, page: Page
+) -> None:
+    provider.default = Behaviour(ending=Ending.RESET, after_tokens=3)
+    start_as_guest(page, server, profession.slug)
+    for _ in ("live", "after a reload"):
+        expect(page.locator("[data-question]")).to_contain_text("Amara asks about the roses in bed 1")
+        expect(page.locator("[data-source]")).to_have_text(
+            "Written by the authors: the language model cannot be had at the moment"
+        )
+        page.reload()
 
 
 def test_hostile_text_of_a_model_stays_text(
@@ -237,7 +252,8 @@ def test_no_page_has_a_serious_barrier(
     ):
         page.goto(server.url + path)
         look(path)
-    provider.script(Behaviour(ending=Ending.HTML))
+    Brief.objects.update(authored_text="")
+    provider.default = Behaviour(ending=Ending.HTML)
     page.goto(f"{server.url}/simulations/{Simulation.objects.get().pk}")
     page.fill("[data-answer]", "x")
     page.click("[data-submit]")

@@ -97,7 +97,25 @@ def test_a_failure_says_in_one_line_what_the_provider_said(
     before = len(server.log)
     provider.script(Behaviour(status=Refusal.NO_ACCESS))
     events = as_alice.events(f"/api/tasks/profession/{profession.pk}/current/stream")
-    (line,) = [line for line in server.log[before:].splitlines() if "generation failed" in line]
-    assert "model_not_available" in line
-    assert "status 403, code model_not_found" in line
-    assert line.endswith(f"generation={events[-1]['data']['generation_id']}")
+    (line,) = [line for line in server.log[before:].splitlines() if "failed" in line]
+    assert "[STREAMING] attempt 1 of 3 failed: model_not_available (status 403, code model_not_found" in line
+    assert line.endswith(f"openai key 1 gpt-4o-mini generation={events[-1]['data']['generation_id']}")
+
+
+def test_one_grep_tells_what_became_of_a_class_whose_key_was_withdrawn(
+    as_alice: Client, server: Server, profession: Profession, provider: FakeOpenAI
+) -> None:
+    before = len(server.log)
+    provider.default = Behaviour(status=Refusal.BAD_KEY)
+    play(as_alice, profession, "mulch")
+    lines = [line.partition("[STREAMING] ")[2] for line in server.log[before:].splitlines() if "[STREAMING]" in line]
+    story = [re.sub(rf" generation={UUID}$", "", line) for line in lines if "user" not in line]
+    shown = "no model could be had (provider_unauthorized): the authored text is shown"
+    assert story == [
+        "attempt 1 of 3: openai key 1 gpt-4o-mini",
+        "attempt 1 of 3 failed: provider_unauthorized (status 401, code invalid_api_key, param None), "
+        "openai key 1 gpt-4o-mini",
+        "openai key 1 gpt-4o-mini: this key with every model is left alone for 600 s because of provider_unauthorized",
+        *[shown] * 4,
+    ]
+    assert len(provider.requests) == 1

@@ -1,4 +1,4 @@
-"""Frames that are JSON and not the protocol: each ends in an error or a whole text, never in a loop that pays again."""
+"""Frames that are JSON and not the protocol: each is a fault or a whole text, never a loop that pays again."""
 
 import json
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from threading import Thread
 
 import pytest
 
-from generation.models import Generation
+from generation.models import Attempt, Generation
 from professions.models import Profession
-from tests.client import Client, text_of
+from tests.client import Client, shown_text, text_of
 from tests.conftest import KEY, ServerStarter
 
 START = {"choices": [{"index": 0, "delta": {"content": "One "}}]}
@@ -82,15 +82,16 @@ def odd_url(start_server: ServerStarter, odd_provider: Provider) -> Iterator[str
 
 
 @pytest.mark.parametrize("name", BREAKING)
-def test_a_frame_of_another_shape_ends_in_an_error(
+def test_a_frame_of_another_shape_is_a_fault_of_who_sent_it(
     odd_url: str, odd_provider: Provider, transactional_db: None, profession: Profession, alice_token: str, name: str
 ) -> None:
     odd_provider.answer_with(START, BREAKING[name], END)
     with Client(odd_url, token=alice_token) as client:
         events = client.events(f"/api/tasks/profession/{profession.pk}/current/stream")
-    assert (events[-1]["type"], events[-1]["data"]["code"]) == ("error", "broken_stream")
-    assert odd_provider.asked == 1
-    assert Generation.objects.get().status == "failed"
+    assert events[-1]["data"]["authored_because"] == "no_candidate"
+    assert shown_text(events) == Generation.objects.get().text == profession.ordered_briefs[0].authored_text
+    assert set(Attempt.objects.values_list("fault", flat=True)) == {"broken_stream"}
+    assert odd_provider.asked == Attempt.objects.count() == 3
 
 
 @pytest.mark.parametrize("name", HARMLESS)

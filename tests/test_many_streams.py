@@ -38,18 +38,18 @@ def tokens_of_new_learners(count: int) -> list[str]:
 
 
 def test_300_open_streams_hold_few_threads_and_connections(
-    patient_server: Server, profession: Profession, provider: FakeOpenAI
+    server: Server, profession: Profession, provider: FakeOpenAI
 ) -> None:
     provider.default = Behaviour(hold_after=1)
     tokens = tokens_of_new_learners(300)
 
     async def play() -> None:
         async with Crowd() as crowd:
-            url = f"{patient_server.url}/api/tasks/profession/{profession.pk}/current/stream"
+            url = f"{server.url}/api/tasks/profession/{profession.pk}/current/stream"
             responses = await crowd.first_tokens([url], tokens)
-            assert threads_of(patient_server) < 30
-            assert database_connections_of(patient_server) <= 8
-            async with crowd.session.get(f"{patient_server.url}/") as page:
+            assert threads_of(server) < 30
+            assert database_connections_of(server) <= 8
+            async with crowd.session.get(f"{server.url}/") as page:
                 assert page.status == 200
             provider.release()
             assert all(b'"type":"done"' in end for end in await crowd.ends(responses))

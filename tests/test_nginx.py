@@ -59,8 +59,8 @@ def nginx_before(server: Server, folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def nginx(patient_server: Server, tmp_path: Path) -> Iterator[str]:
-    with nginx_before(patient_server, tmp_path) as url:
+def nginx(server: Server, tmp_path: Path) -> Iterator[str]:
+    with nginx_before(server, tmp_path) as url:
         yield url
 
 

@@ -17,6 +17,7 @@ class Ending:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    request_id: str = ""
 
 
 Pieces = AsyncGenerator[str | Ending, None]

@@ -7,80 +7,127 @@ And it would retry by itself, out of sight; so its retries are off.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import httpx2
 import openai
-from django.conf import settings
 
+from generation.budget import MAX_COMPLETION_TOKENS
 from generation.models import Message
 from generation.upstream import Ending, Pieces
+from generation.upstream.candidates import Candidate
 from generation.upstream.faults import UpstreamFault, classify
 
 TEMPERATURE = 0.7
-MAX_COMPLETION_TOKENS = 1500
 CONNECT_SECONDS = 10.0
-# One provider connection for each text being written. The bound is ours, and waiting for a place in it must not
-# look like a slow provider, so it is far above what one process writes at once.
+# One provider connection for each text being written. Whoever comes above the bound is told so at once: waiting for
+# a place would look like a slow provider, and it is not the provider's fault.
 MAX_CONNECTIONS = 4000
 
 # What decoding raises for JSON that is broken, too deep, or of another shape than the protocol's.
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
 
 _OPENAI = "https://api.openai.com/"
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = WeakKeyDictionary()
+_Clients = dict[tuple[str, str], openai.AsyncOpenAI]
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = WeakKeyDictionary()
+_asked = 0
 
 
-def _client() -> openai.AsyncOpenAI:
-    """Give the client of the running event loop; its connections belong to that loop."""
-    loop = asyncio.get_running_loop()
-    if loop not in _clients:
-        _clients[loop] = openai.AsyncOpenAI(
-            api_key=settings.OPENAI_API_KEYS[0],
-            base_url=settings.OPENAI_BASE_URL,
+def client_for(candidate: Candidate) -> openai.AsyncOpenAI:
+    """Give the client of a key in the running event loop; its connections belong to that loop."""
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    access = (candidate.base_url, candidate.key)
+    if access not in clients:
+        clients[access] = openai.AsyncOpenAI(
+            api_key=candidate.key,
+            base_url=candidate.base_url,
             max_retries=0,
-            # Reading has no time-out here: the producer's deadlines count tokens, and comments are none.
+            # Reading has no time-out here: the deadlines of generation/walk.py count tokens, and comments are none.
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
             http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MAX_CONNECTIONS)),
         )
-    return _clients[loop]
+    return clients[access]
 
 
-def _length_limit() -> dict[str, int]:
+def length_limit(candidate: Candidate, tokens: int) -> dict[str, int]:
     # OpenAI deprecated `max_tokens` and refuses it for some models; most other servers know nothing else.
-    name = "max_completion_tokens" if settings.OPENAI_BASE_URL.startswith(_OPENAI) else "max_tokens"
-    return {name: MAX_COMPLETION_TOKENS}
+    name = "max_completion_tokens" if candidate.base_url.startswith(_OPENAI) else "max_tokens"
+    return {name: tokens}
 
 
-async def stream(messages: Sequence[Message]) -> Pieces:
+@contextmanager
+def _place() -> Iterator[None]:
+    global _asked
+    if _asked >= MAX_CONNECTIONS:
+        raise UpstreamFault("no_connection_free", f"{_asked} texts are being written already")
+    _asked += 1
+    try:
+        yield
+    finally:
+        _asked -= 1
+
+
+@contextmanager
+def faults_named() -> Iterator[None]:
+    """Raise whatever goes wrong at a provider as UpstreamFault."""
+    try:
+        yield
+    except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError, *MALFORMED) as error:
+        raise classify(error) from error
+
+
+async def stream(candidate: Candidate, messages: Sequence[Message]) -> Pieces:
     """Yield the pieces of one completion, then its Ending.
 
     Raises:
         UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
     """
-    try:
-        async with _client().chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
-            model=settings.OPENAI_MODEL,
-            messages=messages,
-            stream=True,
-            stream_options={"include_usage": True},
-            temperature=TEMPERATURE,
-            extra_headers={"Accept": "text/event-stream"},
-            extra_body=_length_limit(),
-        ) as response:
-            content_type = response.headers.get("content-type", "")
-            if not content_type.startswith("text/event-stream"):
-                reason = f"an answer of type {content_type[:40]!r} instead of an event stream"
-                raise UpstreamFault("broken_stream", reason, label=reason)
-            async for piece in _decoded(response.iter_bytes()):
+    with _place():
+        async with _response(candidate, messages) as response:
+            async for piece in _decoded(response.iter_bytes(), request_id=_request_id(response)):
                 yield piece
-    except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError, *MALFORMED) as error:
-        raise classify(error) from error
 
 
-async def _decoded(chunks: AsyncIterator[bytes]) -> Pieces:
+@asynccontextmanager
+async def _response(candidate: Candidate, messages: Sequence[Message]) -> AsyncGenerator[Any, None]:
+    """Give the open event stream; a fault that happens inside is told which request it belongs to."""
+    request_id = ""
+    try:
+        with faults_named():
+            async with client_for(candidate).chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
+                model=candidate.model,
+                messages=messages,
+                stream=True,
+                stream_options={"include_usage": True},
+                temperature=TEMPERATURE,
+                extra_headers={"Accept": "text/event-stream"},
+                extra_body=length_limit(candidate, MAX_COMPLETION_TOKENS),
+            ) as response:
+                request_id = _request_id(response)
+                _insist_on_event_stream(response)
+                yield response
+    except UpstreamFault as fault:
+        if request_id and not fault.request_id:
+            fault.status, fault.request_id = 200, request_id
+        raise
+
+
+def _insist_on_event_stream(response: Any) -> None:
+    content_type = response.headers.get("content-type", "")
+    if not content_type.startswith("text/event-stream"):
+        reason = f"an answer of type {content_type[:40]!r} instead of an event stream"
+        raise UpstreamFault("broken_stream", reason, label=reason)
+
+
+def _request_id(response: Any) -> str:
+    value: str = response.headers.get("x-request-id", "")
+    return value[:120]
+
+
+async def _decoded(chunks: AsyncIterator[bytes], *, request_id: str) -> Pieces:
     """Decode the bytes of an event stream; all text of one network read becomes one piece."""
     decoder = _Decoder()
     rest = b""
@@ -98,7 +145,7 @@ async def _decoded(chunks: AsyncIterator[bytes]) -> Pieces:
         raise UpstreamFault("content_filtered", "finish_reason content_filter")
     if not decoder.any_text:
         raise UpstreamFault("broken_stream", f"no text, finish_reason {decoder.finish_reason}")
-    yield decoder.ending()
+    yield decoder.ending(request_id)
 
 
 class _Decoder:
@@ -140,7 +187,7 @@ class _Decoder:
         self.any_text = self.any_text or bool(text)
         return text
 
-    def ending(self) -> Ending:
+    def ending(self, request_id: str) -> Ending:
         details = self.usage.get("prompt_tokens_details") or {}
         return Ending(
             finish_reason=str(self.finish_reason)[:32],
@@ -148,6 +195,7 @@ class _Decoder:
             prompt_tokens=_count(self.usage.get("prompt_tokens")),
             completion_tokens=_count(self.usage.get("completion_tokens")),
             cached_tokens=_count(details.get("cached_tokens")),
+            request_id=request_id,
         )
 
 

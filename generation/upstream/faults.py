@@ -1,46 +1,78 @@
 """What can go wrong at a provider, and what each fault means. One table; nothing else decides by status code."""
 
+import email.utils
+import math
 import re
 import socket
 from dataclasses import dataclass
+from enum import Enum
 
 import aiohttp
 import httpx2
 import openai
 from django.conf import settings
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+
+MINUTE = 60.0
+HOUR = 3600.0
+# However long a provider asks to be left alone, or a row of faults becomes: after this it is tried again.
+LONGEST_PAUSE_SECONDS = HOUR
+LONGEST_GROWN_PAUSE_SECONDS = 5 * MINUTE
+
+
+class Blames(Enum):
+    """Whom a fault speaks against: nobody else is left alone for it."""
+
+    NOBODY = "nobody"
+    CANDIDATE = "this key with this model"
+    KEY = "this key with every model"
+    PROVIDER = "every candidate of this provider"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`retryable` says whether asking again may help without anybody changing anything."""
+    """`retryable` says whether a person who asks again may help, without anybody changing anything.
+
+    Who is blamed is left alone for `pause_seconds`, or for as long as the provider said; each further fault in a row
+    doubles a `growing` pause.
+    """
 
     message: str | Promise
     retryable: bool
+    blames: Blames = Blames.NOBODY
+    pause_seconds: float = 0.0
+    growing: bool = False
 
 
 _ACCESS = _("The language model refuses access at the moment. Whoever runs this site has to look at its key.")
+_MODEL = _("This model is not available with the keys of this site.")
 _BUSY = _("The language model has too much to do. Wait a moment and try again.")
 _BROKEN = _("The language model broke off in the middle of the text. Try again.")
 _LATE = _("The language model did not answer in time. Try again.")
 _DOWN = _("The language model cannot be reached. Try again in a moment.")
 _REFUSED = _("The language model would not write this text.")
+_FULL = _("This server writes as many texts as it can at once. Try again in a moment.")
 
 FAULTS = {
-    "provider_unauthorized": Fault(_ACCESS, retryable=False),
-    "model_not_available": Fault(_ACCESS, retryable=False),
-    "rate_limited": Fault(_BUSY, retryable=True),
-    "quota_exhausted": Fault(_ACCESS, retryable=False),
-    "provider_error": Fault(_DOWN, retryable=True),
-    "provider_unreachable": Fault(_DOWN, retryable=True),
-    "provider_timeout": Fault(_LATE, retryable=True),
-    "broken_stream": Fault(_BROKEN, retryable=True),
+    "provider_unauthorized": Fault(_ACCESS, False, Blames.KEY, 10 * MINUTE),
+    "model_not_available": Fault(_MODEL, False, Blames.CANDIDATE, 10 * MINUTE),
+    "rate_limited": Fault(_BUSY, True, Blames.CANDIDATE, 10.0, growing=True),
+    "quota_exhausted": Fault(_ACCESS, False, Blames.KEY, HOUR),
+    "provider_error": Fault(_DOWN, True, Blames.CANDIDATE, 5.0, growing=True),
+    "provider_unreachable": Fault(_DOWN, True, Blames.PROVIDER, 5.0, growing=True),
+    "provider_timeout": Fault(_LATE, True, Blames.CANDIDATE, 5.0, growing=True),
+    "broken_stream": Fault(_BROKEN, True, Blames.CANDIDATE, 5.0, growing=True),
     "context_too_long": Fault(_REFUSED, retryable=False),
     "content_filtered": Fault(_REFUSED, retryable=True),
     "request_refused": Fault(_REFUSED, retryable=False),
+    "no_connection_free": Fault(_FULL, retryable=True),
     "interrupted": Fault(_("The writing was interrupted. Try again."), retryable=True),
     "cancelled": Fault(_("You stopped the text. What was written is kept."), retryable=True),
+    "budget_exhausted": Fault(
+        _("What the language model may write in a day is used up. Tomorrow it writes again."), retryable=False
+    ),
 }
 
 
@@ -51,13 +83,34 @@ LONGEST_REASON = 300
 class UpstreamFault(Exception):
     """A text that could not be had. `code` is a key of FAULTS; the message is the provider's reason, free of keys.
 
-    `label` names status and error code alone, for the log: a reason may quote the prompt.
+    `label` names status and error code alone, for the log: a reason may quote the prompt. `retry_after` is in seconds.
     """
 
-    def __init__(self, code: str, reason: str, *, label: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        *,
+        label: str = "",
+        status: int | None = None,
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(without_keys(reason)[:LONGEST_REASON])
         self.code = code
         self.label = label
+        self.status = status
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+    @property
+    def fault(self) -> Fault:
+        return FAULTS[self.code]
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the provider never began, so that nothing was spent."""
+        return self.status not in {None, 200} or self.code in {"provider_unreachable", "no_connection_free"}
 
 
 _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:(?:sk|pk|rk)-|Bearer )[\w*-]{6,}")
@@ -65,8 +118,8 @@ _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:(?:sk|pk|rk)-|Bearer )[\w*-]{6,}")
 
 def without_keys(text: str) -> str:
     """Take out the configured keys and whatever else looks like one."""
-    for key in settings.OPENAI_API_KEYS:
-        text = text.replace(key, "[key]")
+    for key in (*settings.OPENAI_API_KEYS, settings.OPENROUTER_API_KEY):
+        text = text.replace(key, "[key]") if key else text
     return _LOOKS_LIKE_A_KEY.sub("[key]", text)
 
 
@@ -75,7 +128,14 @@ def classify(error: Exception) -> UpstreamFault:
     match error:
         case openai.APIStatusError():
             label = f"status {error.status_code}, code {error.code}, param {error.param}"
-            return UpstreamFault(_code_for_status(error), f"{error.status_code} {error.message}", label=label[:120])
+            return UpstreamFault(
+                _code_for_status(error),
+                f"{error.status_code} {error.message}",
+                label=without_keys(label)[:120],
+                status=error.status_code,
+                request_id=(error.request_id or "")[:120],
+                retry_after=_retry_after(error.response.headers),
+            )
         case _:
             cause = _first_cause(error)
             name = type(cause).__name__
@@ -91,10 +151,12 @@ def _first_cause(error: BaseException) -> BaseException:
 
 def _code_for_cause(cause: BaseException) -> str:
     match cause:
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError() | ConnectionRefusedError():
+            return "provider_unreachable"
+        case socket.gaierror():
+            return "provider_unreachable"
         case TimeoutError() | httpx2.TimeoutException():
             return "provider_timeout"
-        case aiohttp.ClientConnectorError() | ConnectionRefusedError() | socket.gaierror():
-            return "provider_unreachable"
         case _:
             return "broken_stream"
 
@@ -103,9 +165,13 @@ def _code_for_status(error: openai.APIStatusError) -> str:
     match error.status_code, error.code:
         case 401, _:
             return "provider_unauthorized"
+        case 403, code if code != "model_not_found" and "model" not in error.message.lower():
+            return "provider_unauthorized"
         case 403 | 404, _:
             return "model_not_available"
-        case 429, "insufficient_quota":
+        case 429 | 402, "insufficient_quota":
+            return "quota_exhausted"
+        case 402, _:
             return "quota_exhausted"
         case 429, _:
             return "rate_limited"
@@ -117,3 +183,19 @@ def _code_for_status(error: openai.APIStatusError) -> str:
             return "provider_error"
         case _:
             return "request_refused"
+
+
+def _retry_after(headers: httpx2.Headers) -> float | None:
+    """Read for how many seconds a provider wants to be left alone: whole seconds, milliseconds, or a date."""
+    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    for text, factor in ((milliseconds, 0.001), (value, 1.0)):
+        try:
+            seconds = float(text) * factor
+        except ValueError:
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(value) - timezone.now()).total_seconds())
+    except (ValueError, TypeError):
+        return None

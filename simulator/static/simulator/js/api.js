@@ -1,8 +1,15 @@
 import { text } from "./strings.js";
 
 /**
+ * Who wrote a text, and why an author did where a model was to: known for certain at the text's end.
+ * @typedef {object} SourceData
+ * @property {"model" | "authored"} source
+ * @property {"" | "no_model" | "no_candidate" | "budget"} [authored_because]
+ */
+
+/**
  * A task as `metadata` and the plain endpoints tell it.
- * @typedef {object} TaskData
+ * @typedef {object} TaskFields
  * @property {number} id
  * @property {number} order
  * @property {number} total
@@ -11,8 +18,9 @@ import { text } from "./strings.js";
  * @property {number | null} seconds_left
  * @property {string} generation_id
  * @property {string} language
- * @property {"model" | "authored"} source
  * @property {string} [question] only in the plain answer: the complete text
+ *
+ * @typedef {TaskFields & SourceData} TaskData
  */
 
 /** What an error answer (or an `error` event) says, with a message fit for the learner. */

@@ -45,10 +45,17 @@ export function createSheet(root) {
     earlier.hidden = false;
   }
 
+  /** @param {import("./api.js").SourceData} data */
+  function tellSource({ source: who, authored_because: because }) {
+    const authored = because === "budget" ? "sourceBudget" : because === "no_candidate" ? "sourceNoCandidate" : "sourceAuthored";
+    source.textContent = text(who === "authored" ? authored : "sourceModel");
+  }
+
   return {
     question,
     report,
     stop,
+    tellSource,
     setState,
     putAway,
     isBusy: () => question.hasAttribute("aria-busy"),
@@ -65,7 +72,7 @@ export function createSheet(root) {
       }
       title.textContent = task.title;
       document.title = document.title.replace(/^[^·]*/, `${task.title} `);
-      source.textContent = text(task.source === "authored" ? "sourceAuthored" : "sourceModel");
+      tellSource(task);
       question.lang = task.language || question.lang;
       find(root, "[data-progress]").textContent = text("progress", { order: task.order, total: task.total });
       const bar = root.querySelector("progress");

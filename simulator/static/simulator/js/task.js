@@ -41,8 +41,10 @@ function run(root) {
       question.append(data.token);
     } else if (type === "report") growReport(data.token);
     else if (type === "reset") restart();
-    else if (type === "done") ready(data.full_text, data.seconds_left);
-    else if (type === "completed") location.assign(reportUrl);
+    else if (type === "done") {
+      sheet.tellSource(data);
+      ready(data.full_text, data.seconds_left);
+    } else if (type === "completed") location.assign(reportUrl);
     else if (type === "error") fail(data);
   }
 

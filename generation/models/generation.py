@@ -146,6 +146,11 @@ class Generation(models.Model):
         MODEL = "model", _("written by a model")
         AUTHORED = "authored", _("written by an author")
 
+    class AuthoredBecause(models.TextChoices):
+        NO_MODEL = "no_model", _("no model is configured")
+        NO_CANDIDATE = "no_candidate", _("no model could be had")
+        BUDGET = "budget", _("the day's tokens are used up")
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="generations", verbose_name=_("person")
@@ -158,6 +163,13 @@ class Generation(models.Model):
     source = models.CharField(_("source"), max_length=16, choices=Source)
     messages = models.JSONField(_("messages"), default=list, help_text=_("The conversation the model is given."))
     authored_text = models.TextField(_("authored text"), blank=True, help_text=_("Replayed when no model writes."))
+    authored_because = models.CharField(_("authored because"), max_length=16, choices=AuthoredBecause, blank=True)
+    only_model = models.CharField(
+        _("only model"), max_length=120, blank=True, help_text=_("No other model may write this text.")
+    )
+    subject = models.CharField(
+        _("subject"), max_length=64, blank=True, help_text=_("What it is spent on, such as a profession.")
+    )
 
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.PENDING)
     text = models.TextField(_("text"), blank=True)
@@ -210,12 +222,22 @@ class Generation(models.Model):
         """Where the event that ends this text stands."""
         return Cursor(self.epoch, len(self.text) + 1)
 
+    def begin_again(self) -> bool:
+        """Move on to the next epoch, which withdraws what was shown; False when another process took over."""
+        moved = self._own_row().update(epoch=F("epoch") + 1, lease_expires_at=Now() + LEASE)
+        if moved:
+            self.epoch += 1
+        return bool(moved)
+
+    def _own_row(self) -> GenerationQuerySet:
+        return Generation.objects.filter(
+            pk=self.pk, epoch=self.epoch, lease_owner=self.lease_owner, status=self.Status.RUNNING
+        )
+
     def save_end(self, status: "Status", **values: object) -> bool:
         """Store how the writing ended, unless another epoch took over meanwhile; False then, and nothing is stored."""
         changes = {"status": status, "finished_at": timezone.now(), **values}
-        stored = Generation.objects.filter(
-            pk=self.pk, epoch=self.epoch, lease_owner=self.lease_owner, status=self.Status.RUNNING
-        ).update(**changes)
+        stored = self._own_row().update(**changes)
         if stored:
             for name, value in changes.items():
                 setattr(self, name, value)

@@ -1,0 +1,109 @@
+"""How many tokens a person and the site may spend in a day (UTC), held under parallel requests.
+
+Before a model is asked, what the text may cost at most is set aside by one conditional update; afterwards that is
+replaced by what it did cost. A text whose process was killed stays counted at its estimate: the provider was asked.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from generation.models import Attempt, DailyTokens, Message
+from simulator.problems import Problem
+
+# Every model counts in tokens of its own: one is about four characters of English, fewer of other languages.
+CHARACTERS_PER_TOKEN = 3
+TOKENS_PER_MESSAGE = 4
+MAX_COMPLETION_TOKENS = 1500
+
+
+def estimated_tokens(characters: int) -> int:
+    return math.ceil(characters / CHARACTERS_PER_TOKEN)
+
+
+def estimated_prompt_tokens(messages: Sequence[Message]) -> int:
+    return sum(estimated_tokens(len(message["content"])) + TOKENS_PER_MESSAGE for message in messages)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Tokens counted before they were spent; in whose counts."""
+
+    tokens: int
+    day: date
+    counts: tuple[int | None, ...]
+
+
+def set_aside(user_id: int, messages: Sequence[Message]) -> SetAside | None:
+    """Count what a text may cost at most; None when the person or the site has spent what a day allows.
+
+    The last text of a day may go over the limit; none is begun above it.
+    """
+    tokens = estimated_prompt_tokens(messages) + MAX_COMPLETION_TOKENS
+    day = timezone.now().date()
+    limits = _limits(user_id)
+    with transaction.atomic():
+        # Always the person before the site, so that two texts never wait for each other.
+        for count, limit in limits.items():
+            if not _take(count, day, tokens, limit=limit):
+                transaction.set_rollback(True)
+                return None
+    return SetAside(tokens, day, tuple(limits))
+
+
+def settle(aside: SetAside, *, spent: int) -> None:
+    """Replace what was set aside by what was spent."""
+    for count in aside.counts:
+        DailyTokens.objects.of(count, aside.day).correct(spent - aside.tokens)
+
+
+def refuse_if_spent(user: User) -> None:
+    """Refuse to begin something that will need a model.
+
+    Raises: Problem: 429 with the seconds until the next day.
+    """
+    day = timezone.now().date()
+    for count, limit in _limits(user.pk).items():
+        row = DailyTokens.objects.of(count, day).first()
+        if row is not None and row.tokens >= limit:
+            raise Problem(
+                _("What the language model may write in a day is used up. New simulations can be started tomorrow."),
+                code="budget_exhausted",
+                status=429,
+                retry_after=_seconds_until_tomorrow(),
+            )
+
+
+def _limits(user_id: int) -> dict[int | None, int]:
+    """The limits that are set, by whose count they are for."""
+    limits = {user_id: settings.USER_DAILY_TOKEN_BUDGET, None: settings.DAILY_TOKEN_BUDGET}
+    return {count: limit for count, limit in limits.items() if limit}
+
+
+def _take(count: int | None, day: date, tokens: int, *, limit: int) -> bool:
+    row = DailyTokens.objects.of(count, day)
+    if row.take(tokens, limit=limit):
+        return True
+    if row.exists():
+        return False
+    # The limit may have been set in the middle of the day.
+    spent = Attempt.objects.since(day).filter(**({} if count is None else {"generation__user": count})).tokens()
+    try:
+        with transaction.atomic():
+            DailyTokens.objects.create(day=day, user_id=count, tokens=spent)
+    except IntegrityError:
+        pass  # another text of the same day was first
+    return row.take(tokens, limit=limit)
+
+
+def _seconds_until_tomorrow() -> int:
+    now = timezone.now()
+    tomorrow = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
+    return math.ceil((tomorrow - now).total_seconds())

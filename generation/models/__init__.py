@@ -1,0 +1,18 @@
+from generation.models.attempt import Attempt, Spending
+from generation.models.candidate import CandidateHealth
+from generation.models.daily_tokens import DailyTokens
+from generation.models.generation import FINAL, FORGOTTEN, LEASE, MOST_TAKEOVERS, RENEW_SECONDS, Generation, Message
+
+__all__ = [
+    "FINAL",
+    "FORGOTTEN",
+    "LEASE",
+    "MOST_TAKEOVERS",
+    "RENEW_SECONDS",
+    "Attempt",
+    "CandidateHealth",
+    "DailyTokens",
+    "Generation",
+    "Message",
+    "Spending",
+]

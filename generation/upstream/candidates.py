@@ -1,0 +1,161 @@
+"""Candidates: each key with each model, in the order in which they are tried, and whom to leave alone for a while.
+
+First choice with every key, then the next model with every key, then the second provider. Who failed is left alone
+for as long as its fault says (faults.py). When that time is over one request tries it out; the others wait for
+what comes of it.
+"""
+
+import functools
+import hashlib
+import hmac
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.db import transaction
+
+from generation.models import CandidateHealth
+from generation.models.candidate import Identity
+from generation.upstream.faults import LONGEST_GROWN_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Blames, UpstreamFault
+
+logger = logging.getLogger("generation.upstream.candidates")
+
+OPENAI = "openai"
+OPENROUTER = "openrouter"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    provider: str
+    base_url: str
+    key: str = field(repr=False)
+    key_number: int
+    model: str
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.provider, key_id(self.key), self.model)
+
+    def __str__(self) -> str:
+        return f"{self.provider} key {self.key_number} {self.model}"
+
+
+@functools.cache
+def key_id(key: str) -> str:
+    """Give a fingerprint that tells keys apart and gives nothing away."""
+    return hmac.digest(settings.SECRET_KEY.encode(), key.encode(), hashlib.sha256).hex()[:12]
+
+
+def configured(*, only_model: str = "") -> list[Candidate]:
+    """Give all candidates in order; with `only_model` those of that model, whether or not learners get it."""
+    models = [only_model] if only_model else [settings.OPENAI_MODEL, *settings.OPENAI_FALLBACK_MODELS]
+    return list(_candidates(models, with_openrouter=not only_model or only_model == settings.OPENROUTER_MODEL))
+
+
+def any_configured() -> bool:
+    return bool(settings.OPENAI_API_KEYS or settings.OPENROUTER_API_KEY)
+
+
+def _candidates(models: list[str], *, with_openrouter: bool) -> Iterator[Candidate]:
+    for model in dict.fromkeys(models):
+        for number, key in enumerate(settings.OPENAI_API_KEYS, start=1):
+            yield Candidate(OPENAI, settings.OPENAI_BASE_URL, key, number, model)
+    if settings.OPENROUTER_API_KEY and with_openrouter:
+        yield Candidate(
+            OPENROUTER, settings.OPENROUTER_BASE_URL, settings.OPENROUTER_API_KEY, 1, settings.OPENROUTER_MODEL
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate to ask now. `is_probe`: it failed before, and this request finds out whether it still does.
+
+    `is_outage`: half of all candidates or more are left alone or on trial.
+    """
+
+    candidate: Candidate
+    is_probe: bool = False
+    is_outage: bool = False
+
+
+def choose(candidates: list[Candidate], *, tried: Collection[Candidate] = ()) -> Choice | None:
+    """Give the first candidate that was not tried and is not left alone; None when there is none."""
+    known = CandidateHealth.objects.exclude(strikes=0).by_identity()
+    troubled = sum(candidate.identity in known for candidate in candidates)
+    is_outage = troubled * 2 >= len(candidates)
+    for candidate in candidates:
+        if candidate in tried:
+            continue
+        health = known.get(candidate.identity)
+        if health is None:
+            return Choice(candidate, is_outage=is_outage)
+        if not health.is_left_alone and health.take_probe(seconds=settings.LLM_TIMEOUT_SECONDS):
+            return Choice(candidate, is_probe=True, is_outage=is_outage)
+    return None
+
+
+def last_fault(candidates: list[Candidate]) -> str:
+    """Give why the first of these candidates is left alone; an empty string when nothing is known of it."""
+    known = CandidateHealth.objects.exclude(strikes=0).by_identity()
+    return next((known[one.identity].fault for one in candidates if one.identity in known), "")
+
+
+def blame(candidate: Candidate, fault: UpstreamFault) -> None:
+    """Leave alone whom a fault speaks against."""
+    blamed = _blamed(candidate, fault.fault.blames)
+    if not blamed:
+        return
+    identities = [one.identity for one in blamed]
+    with transaction.atomic():
+        CandidateHealth.objects.bulk_create(
+            [CandidateHealth(**identity._asdict()) for identity in identities], ignore_conflicts=True
+        )
+        rows = CandidateHealth.objects.of(identities).order_by("pk").select_for_update()
+        pauses = [_strike(row, fault) for row in rows]
+    logger.warning(
+        "[STREAMING] %s: %s is left alone for %.0f s because of %s",
+        candidate,
+        fault.fault.blames.value,
+        max(pauses),
+        fault.code,
+    )
+
+
+def _strike(row: CandidateHealth, fault: UpstreamFault) -> float:
+    said = fault.retry_after
+    return row.strike(
+        fault.code,
+        str(fault),
+        pause_seconds=fault.fault.pause_seconds if said is None else min(said, LONGEST_PAUSE_SECONDS),
+        growing=fault.fault.growing and said is None,
+        longest_seconds=LONGEST_GROWN_PAUSE_SECONDS,
+    )
+
+
+def _blamed(candidate: Candidate, blames: Blames) -> list[Candidate]:
+    match blames:
+        case Blames.NOBODY:
+            return []
+        case Blames.CANDIDATE:
+            return [candidate]
+        case Blames.KEY:
+            return list({candidate, *(one for one in configured() if one.key == candidate.key)})
+        case Blames.PROVIDER:
+            return list({candidate, *(one for one in configured() if one.provider == candidate.provider)})
+
+
+def settle(choice: Choice, fault: UpstreamFault | None) -> None:
+    """Learn from how a candidate did: who failed is left alone, who was on trial and answered is trusted again."""
+    if fault is not None and fault.fault.blames is not Blames.NOBODY:
+        blame(choice.candidate, fault)
+    elif choice.is_probe:
+        # It answered, be it that it would not write this very text.
+        CandidateHealth.objects.recover(choice.candidate.identity)
+        logger.info("[STREAMING] %s works again", choice.candidate)
+
+
+def let_go(choice: Choice) -> None:
+    """Give back the right to try a candidate out: nothing was learned."""
+    if choice.is_probe:
+        CandidateHealth.objects.of([choice.candidate.identity]).update(probed_until=None)
