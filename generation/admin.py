@@ -1,8 +1,20 @@
-from django.contrib import admin
-from django.http import HttpRequest
-from django.utils.translation import gettext_lazy as _
+from datetime import timedelta
+from operator import attrgetter
+from typing import Any
 
-from generation.models import Generation
+from asgiref.sync import async_to_sync
+from django.contrib import admin, messages
+from django.db.models import F, QuerySet
+from django.db.models.functions import TruncDate
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from generation import budget
+from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Spending
+from generation.upstream import candidates, probe
 
 
 class ReadOnlyAdmin:
@@ -20,17 +32,138 @@ class ReadOnlyAdmin:
         return match is not None and str(match.url_name).startswith("accounts_user_")
 
 
+class AttemptInline(ReadOnlyAdmin, admin.TabularInline[Attempt, Generation]):
+    model = Attempt
+    fields = [
+        "epoch",
+        "number",
+        "candidate",
+        "outcome",
+        "fault",
+        "detail",
+        "http_status",
+        "request_id",
+        "first_token_seconds",
+        "seconds",
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "cost",
+    ]
+    ordering = ["epoch", "number"]
+    extra = 0
+
+
 @admin.register(Generation)
 class GenerationAdmin(ReadOnlyAdmin, admin.ModelAdmin[Generation]):
-    list_display = ["id", "kind", "status", "source", "model", "user", "fault", "seconds", "created_at"]
-    list_filter = ["status", "source", "kind", "fault", "model"]
+    list_display = ["id", "kind", "subject", "status", "source", "model", "user", "fault", "seconds", "created_at"]
+    list_filter = ["status", "source", "authored_because", "kind", "subject", "fault", "model"]
     list_select_related = ["user"]
     date_hierarchy = "created_at"
     search_fields = ["id", "user__username"]
     show_full_result_count = False
+    inlines = [AttemptInline]
 
     @admin.display(description=_("seconds"))
     def seconds(self, generation: Generation) -> str:
         if generation.started_at is None or generation.finished_at is None:
             return ""
         return f"{(generation.finished_at - generation.started_at).total_seconds():.1f}"
+
+
+@admin.register(Attempt)
+class AttemptAdmin(ReadOnlyAdmin, admin.ModelAdmin[Attempt]):
+    list_display = [
+        "started_at",
+        "candidate",
+        "outcome",
+        "fault",
+        "http_status",
+        "first_token_seconds",
+        "seconds",
+        "prompt_tokens",
+        "completion_tokens",
+        "cost",
+        "generation",
+    ]
+    list_filter = ["outcome", "fault", "provider", "model", "is_hedge"]
+    list_select_related = ["generation"]
+    date_hierarchy = "started_at"
+    search_fields = ["generation__id", "request_id"]
+    show_full_result_count = False
+
+
+@admin.register(CandidateHealth)
+class CandidateHealthAdmin(ReadOnlyAdmin, admin.ModelAdmin[CandidateHealth]):
+    list_display = [
+        "candidate",
+        "works",
+        "fault",
+        "strikes",
+        "left_alone_until",
+        "streams",
+        "reports_usage",
+        "writes_json_schema",
+        "writes_json_object",
+        "first_token_seconds",
+        "verified_at",
+    ]
+    list_filter = ["provider", "model", "fault"]
+    actions = ["ask_again", "verify"]
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("generation.change_candidatehealth")
+
+    @admin.display(description=_("candidate"), ordering="model")
+    def candidate(self, row: CandidateHealth) -> str:
+        found = candidates.find(row.identity)
+        return str(found) if found else _("%(candidate)s with a key that is gone") % {"candidate": row}
+
+    @admin.display(description=_("works"), boolean=True)
+    def works(self, row: CandidateHealth) -> bool | None:
+        if row.is_left_alone:
+            return False
+        return True if row.strikes == 0 else None
+
+    @admin.action(description=_("Ask again at once, whatever they did"), permissions=["operate"])
+    def ask_again(self, request: HttpRequest, rows: QuerySet[CandidateHealth]) -> None:
+        count = CandidateHealth.objects.filter(pk__in=rows).forget_faults()
+        text = ngettext("%(count)d candidate is asked again.", "%(count)d candidates are asked again.", count)
+        self.message_user(request, text % {"count": count})
+
+    @admin.action(description=_("Verify: ask for a few words now"), permissions=["operate"])
+    def verify(self, request: HttpRequest, rows: QuerySet[CandidateHealth]) -> None:
+        chosen = [found for row in rows if (found := candidates.find(row.identity))]
+        for finding in async_to_sync(probe.probe_all)(chosen):
+            self.message_user(request, finding.sentence(), messages.WARNING if finding.fault else messages.SUCCESS)
+
+
+DAYS_SHOWN = 30
+PEOPLE_SHOWN = 50
+
+
+@admin.register(Spending)
+class SpendingAdmin(ReadOnlyAdmin, admin.ModelAdmin[Spending]):
+    """What the models cost: one page of sums instead of a list of rows."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        since = timezone.now().date() - timedelta(days=DAYS_SHOWN - 1)
+        attempts = Attempt.objects.since(since)
+        tables = [
+            (_("Day"), sorted(attempts.spent_by(TruncDate("started_at")), key=attrgetter("name"), reverse=True)),
+            (_("Profession"), attempts.spent_by(F("generation__subject"))),
+            (_("Model"), attempts.spent_by(F("model"))),
+            (_("Person"), attempts.spent_by(F("generation__user__username"))[:PEOPLE_SHOWN]),
+        ]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Spending of the last %(days)d days") % {"days": DAYS_SHOWN},
+            "opts": self.opts,
+            "tables": tables,
+            "today": budget.of_today(),
+            "people": DailyTokens.objects.filter(day=timezone.now().date())
+            .exclude(user=None)
+            .select_related("user")[:10],
+            **(extra_context or {}),
+        }
+        return TemplateResponse(request, "admin/generation/spending.html", context)

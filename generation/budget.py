@@ -81,6 +81,14 @@ def refuse_if_spent(user: User) -> None:
             )
 
 
+def of_today() -> tuple[int, int, int]:
+    """Give the tokens spent or set aside today, the site's limit and each person's; 0 is no limit."""
+    day = timezone.now().date()
+    row = DailyTokens.objects.of(None, day).first() if settings.DAILY_TOKEN_BUDGET else None
+    spent = row.tokens if row is not None else Attempt.objects.since(day).tokens()
+    return spent, settings.DAILY_TOKEN_BUDGET, settings.USER_DAILY_TOKEN_BUDGET
+
+
 def _limits(user_id: int) -> dict[int | None, int]:
     """The limits that are set, by whose count they are for."""
     limits = {user_id: settings.USER_DAILY_TOKEN_BUDGET, None: settings.DAILY_TOKEN_BUDGET}

@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from generation import producer
 from generation.models import Generation
 from generation.offload import offload
+from generation.upstream import candidates
 
 logger = logging.getLogger("generation.process")
 
@@ -29,6 +30,7 @@ async def start() -> None:
     if not settings.REDIS_URL:
         # This is the only process there is, so whatever is being written was written by one that is gone.
         await offload(Generation.objects.expire_leases)
+    await offload(candidates.register)
     _tasks.append(asyncio.get_running_loop().create_task(_sweep_for_ever(), context=contextvars.Context()))
 
 

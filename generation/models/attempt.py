@@ -1,8 +1,9 @@
 from datetime import date
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.db import models
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -11,6 +12,18 @@ from generation.models.generation import Generation
 
 if TYPE_CHECKING:
     from django.db.models.expressions import Combinable
+
+
+class Spent(NamedTuple):
+    """What the attempts with one name came to. `cost` is in US dollars, as far as prices are known."""
+
+    name: object
+    texts: int
+    tries: int
+    tokens_in: int
+    tokens_cached: int
+    tokens_out: int
+    cost: Decimal | None
 
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
@@ -22,21 +35,17 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         total: int = self.aggregate(total=Coalesce(Sum(_all_tokens()), 0))["total"]
         return total
 
-    def spent_by(self, *names: str) -> "QuerySet[Attempt, dict[str, object]]":
-        """Give for each value of the fields: texts, tries, tokens and known cost; the dearest first."""
-        rows: QuerySet[Attempt, dict[str, object]] = (
-            self.values(*names)
-            .annotate(
-                texts=Count("generation", distinct=True),
-                tries=Count("pk"),
-                tokens_in=Coalesce(Sum("prompt_tokens"), 0),
-                tokens_cached=Coalesce(Sum("cached_tokens"), 0),
-                tokens_out=Coalesce(Sum("completion_tokens"), 0),
-                cost=Sum("cost"),
-            )
-            .order_by("-tokens_in", *names)
+    def spent_by(self, name: "Combinable") -> list[Spent]:
+        """Sum up for each value of an expression; the dearest first."""
+        sums = self.values(name=name).annotate(
+            texts=Count("generation", distinct=True),
+            tries=Count("pk"),
+            tokens_in=Coalesce(Sum("prompt_tokens"), 0),
+            tokens_cached=Coalesce(Sum("cached_tokens"), 0),
+            tokens_out=Coalesce(Sum("completion_tokens"), 0),
+            cost=Sum("cost"),
         )
-        return rows
+        return [Spent(**row) for row in sums.order_by("-tokens_in", "name")]
 
 
 def _all_tokens() -> "Combinable":

@@ -40,7 +40,7 @@ class CandidateHealth(models.Model):
     """What is known of one candidate: until when it is left alone and why, and what it can do.
 
     In the database and not in a cache, so that all processes share it with Redis and without, it outlives a restart,
-    and staff see it. A candidate that never failed and was never verified has no row.
+    and staff see it.
     """
 
     provider = models.CharField(_("provider"), max_length=32)

@@ -16,6 +16,9 @@ class DailyTokensQuerySet(models.QuerySet["DailyTokens"]):
         """One person's count of a day, or with None the whole site's."""
         return self.filter(day=day, user=user)
 
+    def largest_of_people(self, day: date) -> "DailyTokensQuerySet":
+        return self.filter(day=day).exclude(user=None).select_related("user").order_by("-tokens")[:10]
+
     def take(self, tokens: int, *, limit: int) -> bool:
         """Count tokens unless the limit is reached: one conditional update, so that parallel requests share it."""
         return bool(self.filter(tokens__lt=limit).update(tokens=F("tokens") + tokens))

@@ -53,6 +53,24 @@ def configured(*, only_model: str = "") -> list[Candidate]:
     return list(_candidates(models, with_openrouter=not only_model or only_model == settings.OPENROUTER_MODEL))
 
 
+def all_of_use() -> list[Candidate]:
+    """Give the candidates for learners, and those that only variants ask."""
+    variants = [one for model in settings.VARIANT_MODELS for one in configured(only_model=model)]
+    return list(dict.fromkeys([*configured(), *variants]))
+
+
+def find(identity: Identity) -> Candidate | None:
+    """Give the configured candidate that a row is about; None when its key or model is gone."""
+    return next((one for one in all_of_use() if one.identity == identity), None)
+
+
+def register() -> None:
+    """Make a row for each candidate, so that staff see all of them."""
+    CandidateHealth.objects.bulk_create(
+        [CandidateHealth(**one.identity._asdict()) for one in all_of_use()], ignore_conflicts=True
+    )
+
+
 def any_configured() -> bool:
     return bool(settings.OPENAI_API_KEYS or settings.OPENROUTER_API_KEY)
 

@@ -7,7 +7,7 @@ And it would retry by itself, out of sight; so its retries are off.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -36,7 +36,7 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = WeakKeyDictio
 _asked = 0
 
 
-def client_for(candidate: Candidate) -> openai.AsyncOpenAI:
+def _client_for(candidate: Candidate) -> openai.AsyncOpenAI:
     """Give the client of a key in the running event loop; its connections belong to that loop."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     access = (candidate.base_url, candidate.key)
@@ -52,7 +52,7 @@ def client_for(candidate: Candidate) -> openai.AsyncOpenAI:
     return clients[access]
 
 
-def length_limit(candidate: Candidate, tokens: int) -> dict[str, int]:
+def _length_limit(candidate: Candidate, tokens: int) -> dict[str, object]:
     # OpenAI deprecated `max_tokens` and refuses it for some models; most other servers know nothing else.
     name = "max_completion_tokens" if candidate.base_url.startswith(_OPENAI) else "max_tokens"
     return {name: tokens}
@@ -71,7 +71,7 @@ def _place() -> Iterator[None]:
 
 
 @contextmanager
-def faults_named() -> Iterator[None]:
+def _faults_named() -> Iterator[None]:
     """Raise whatever goes wrong at a provider as UpstreamFault."""
     try:
         yield
@@ -79,32 +79,41 @@ def faults_named() -> Iterator[None]:
         raise classify(error) from error
 
 
-async def stream(candidate: Candidate, messages: Sequence[Message]) -> Pieces:
+async def stream(
+    candidate: Candidate,
+    messages: Sequence[Message],
+    *,
+    max_tokens: int = MAX_COMPLETION_TOKENS,
+    response_format: Mapping[str, object] | None = None,
+) -> Pieces:
     """Yield the pieces of one completion, then its Ending.
 
     Raises:
         UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
     """
+    wishes = _length_limit(candidate, max_tokens) | ({"response_format": response_format} if response_format else {})
     with _place():
-        async with _response(candidate, messages) as response:
+        async with _response(candidate, messages, wishes) as response:
             async for piece in _decoded(response.iter_bytes(), request_id=_request_id(response)):
                 yield piece
 
 
 @asynccontextmanager
-async def _response(candidate: Candidate, messages: Sequence[Message]) -> AsyncGenerator[Any, None]:
+async def _response(
+    candidate: Candidate, messages: Sequence[Message], wishes: Mapping[str, object]
+) -> AsyncGenerator[Any, None]:
     """Give the open event stream; a fault that happens inside is told which request it belongs to."""
     request_id = ""
     try:
-        with faults_named():
-            async with client_for(candidate).chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
+        with _faults_named():
+            async with _client_for(candidate).chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
                 model=candidate.model,
                 messages=messages,
                 stream=True,
                 stream_options={"include_usage": True},
                 temperature=TEMPERATURE,
                 extra_headers={"Accept": "text/event-stream"},
-                extra_body=length_limit(candidate, MAX_COMPLETION_TOKENS),
+                extra_body=wishes,
             ) as response:
                 request_id = _request_id(response)
                 _insist_on_event_stream(response)

@@ -1,0 +1,128 @@
+"""What a candidate can do, found out by asking it: so that nothing is found out at a learner's expense.
+
+Three short requests: a stream with usage, and JSON by schema and without one. What comes of it is kept with the
+candidate's health; one that answers is trusted again.
+"""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.utils import timezone
+
+from generation.models import CandidateHealth, Message
+from generation.upstream import Ending, candidates, chat
+from generation.upstream.candidates import Candidate, Choice
+from generation.upstream.faults import UpstreamFault
+
+MOST_TOKENS = 50
+QUESTION: list[Message] = [
+    Message(role="user", content='Answer with this JSON object and nothing else: {"ready": true}')
+]
+JSON_OBJECT = {"type": "json_object"}
+JSON_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "probe",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"ready": {"type": "boolean"}},
+            "required": ["ready"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@dataclass(slots=True)
+class Finding:
+    """What was found out about a candidate; `fault` when it wrote nothing at all."""
+
+    candidate: Candidate
+    fault: UpstreamFault | None = None
+    reports_usage: bool = False
+    first_token_seconds: float | None = None
+    writes: dict[str, bool] = field(default_factory=dict)
+
+    def sentence(self) -> str:
+        """Give the finding in one line, with what to do about it."""
+        if self.fault is not None:
+            return f"{self.candidate}: {self.fault.code}: {self.fault}. {_REMEDIES.get(self.fault.code, _TRY_AGAIN)}"
+        missing = [name for name, able in (("usage", self.reports_usage), *self.writes.items()) if not able]
+        lacks = f", without {', '.join(missing)}" if missing else ""
+        return f"{self.candidate}: streams, first token after {self.first_token_seconds or 0:.2f} s{lacks}"
+
+
+_TRY_AGAIN = "Try again later; if it stays, take it out of the configuration."
+_REMEDIES = {
+    "provider_unauthorized": "Replace the key.",
+    "model_not_available": "Allow the project this model, or take the model out of OPENAI_MODEL and the others.",
+    "quota_exhausted": "Top up the account or replace the key.",
+    "provider_unreachable": "Look at the base URL, and whether this machine may reach it.",
+    "provider_timeout": "Look at the base URL; a slow model needs a longer LLM_FIRST_TOKEN_SECONDS.",
+}
+
+
+async def probe_all(chosen: list[Candidate]) -> list[Finding]:
+    """Ask several candidates at once and keep what is found."""
+    findings = await asyncio.gather(*(_probe(candidate) for candidate in chosen))
+    for finding in findings:
+        await sync_to_async(_keep)(finding)
+    return findings
+
+
+async def _probe(candidate: Candidate) -> Finding:
+    finding = Finding(candidate)
+    try:
+        async with asyncio.timeout(settings.LLM_FIRST_TOKEN_SECONDS + settings.LLM_IDLE_SECONDS):
+            await _stream(finding)
+    except TimeoutError:
+        finding.fault = UpstreamFault("provider_timeout", "no short answer in time")
+    except UpstreamFault as fault:
+        finding.fault = fault
+    else:
+        answers = await asyncio.gather(*(_writes_json(candidate, how) for how in (JSON_SCHEMA, JSON_OBJECT)))
+        finding.writes = dict(zip(("json_schema", "json_object"), answers, strict=True))
+    return finding
+
+
+async def _stream(finding: Finding) -> None:
+    started = time.monotonic()
+    async for piece in chat.stream(finding.candidate, QUESTION, max_tokens=MOST_TOKENS):
+        if isinstance(piece, Ending):
+            finding.reports_usage = piece.prompt_tokens is not None and piece.completion_tokens is not None
+        elif finding.first_token_seconds is None:
+            finding.first_token_seconds = time.monotonic() - started
+
+
+async def _writes_json(candidate: Candidate, response_format: dict[str, Any]) -> bool:
+    """Say whether a candidate keeps to a format of answers; refusing to is a no."""
+    text = ""
+    try:
+        async with asyncio.timeout(settings.LLM_FIRST_TOKEN_SECONDS):
+            async for piece in chat.stream(
+                candidate, QUESTION, max_tokens=MOST_TOKENS, response_format=response_format
+            ):
+                text += piece if isinstance(piece, str) else ""
+        answer: object = json.loads(text)
+    except (UpstreamFault, TimeoutError, ValueError):
+        return False
+    return answer == {"ready": True}
+
+
+def _keep(finding: Finding) -> None:
+    candidates.settle(Choice(finding.candidate, is_probe=True), finding.fault)
+    values: dict[str, Any] = {
+        "verified_at": timezone.now(),
+        "streams": finding.fault is None,
+        "first_token_seconds": finding.first_token_seconds,
+        "reports_usage": finding.reports_usage if finding.fault is None else None,
+        "writes_json_schema": finding.writes.get("json_schema"),
+        "writes_json_object": finding.writes.get("json_object"),
+    }
+    CandidateHealth.objects.update_or_create(**finding.candidate.identity._asdict(), defaults=values)
