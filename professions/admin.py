@@ -1,11 +1,24 @@
+import uuid
 from typing import Any
 
-from django.contrib import admin
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
 
+from accounts.current import signed_in
+from generation.upstream import candidates
+from professions import variants
 from professions.models import Brief, Criterion, Profession
+from simulator.problems import Conflict
+
+EARLIER_VARIANTS = 20
 
 
 class BriefInline(admin.TabularInline[Brief, Profession]):
@@ -64,3 +77,46 @@ class BriefAdmin(admin.ModelAdmin[Brief]):
         (_("For learners"), {"fields": ["authored_text", "expert_answer"]}),
         (_("For the model"), {"fields": ["description"]}),
     ]
+
+    def get_urls(self) -> list[URLPattern]:
+        own = [
+            path("<int:pk>/variants/", self.admin_site.admin_view(self.variants), name="professions_brief_variants"),
+            path(
+                "<int:pk>/variants/<uuid:generation_id>/keep/",
+                self.admin_site.admin_view(require_POST(self.keep)),
+                name="professions_brief_keep",
+            ),
+        ]
+        return own + super().get_urls()
+
+    def _brief(self, request: HttpRequest, pk: int) -> Brief:
+        brief = get_object_or_404(Brief.objects.select_related("profession"), pk=pk)
+        if not self.has_change_permission(request, brief):
+            raise PermissionDenied
+        return brief
+
+    def variants(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Let several models write the brief side by side."""
+        brief = self._brief(request, pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Variants of “%(brief)s”") % {"brief": brief.title},
+            "opts": self.opts,
+            "brief": brief,
+            "models": settings.VARIANT_MODELS[: variants.MOST_VARIANTS],
+            "known_models": sorted({one.model for one in candidates.all_of_use()}),
+            "earlier": brief.variants.select_related("generation")[:EARLIER_VARIANTS],
+        }
+        return TemplateResponse(request, "admin/professions/variants.html", context)
+
+    def keep(self, request: HttpRequest, pk: int, generation_id: uuid.UUID) -> HttpResponse:
+        """Make a variant the authored text of its brief."""
+        brief = self._brief(request, pk)
+        variant = get_object_or_404(brief.variants.select_related("generation"), generation=generation_id)
+        try:
+            variants.keep(variant, staff=signed_in(request))
+        except Conflict as conflict:
+            self.message_user(request, str(conflict.message), messages.ERROR)
+            return redirect("admin:professions_brief_variants", brief.pk)
+        self.message_user(request, _("This text is now the authored text of the brief."), messages.SUCCESS)
+        return redirect("admin:professions_brief_change", brief.pk)

@@ -8,6 +8,8 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django_stubs_ext import WithAnnotations
 
+from generation.models import Generation
+
 MOST_MINUTES = 240
 MOST_POINTS = 100
 
@@ -126,6 +128,24 @@ class Criterion(models.Model):
         problem = problem_with_levels(self.levels, maximum=self.points)
         if problem:
             raise ValidationError({"levels": problem})
+
+
+class Variant(models.Model):
+    """One model's idea of a brief's text, written so that staff can compare; readable by its generation's UUID."""
+
+    brief = models.ForeignKey(Brief, on_delete=models.CASCADE, related_name="variants", verbose_name=_("brief"))
+    number = models.PositiveSmallIntegerField(_("number"))
+    generation = models.OneToOneField(
+        Generation, on_delete=models.CASCADE, related_name="variant", verbose_name=_("generation")
+    )
+
+    class Meta:
+        verbose_name = _("variant")
+        verbose_name_plural = _("variants")
+        ordering = ["-generation__created_at", "number"]
+
+    def __str__(self) -> str:
+        return f"{self.brief}, {self.number}: {self.generation.only_model}"
 
 
 def problem_with_levels(levels: Any, *, maximum: int | None) -> str:

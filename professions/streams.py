@@ -1,0 +1,122 @@
+"""Variants as one stream: the events of up to four texts, each with the number of its column."""
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from asgiref.sync import sync_to_async
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.utils import translation
+from rest_framework import serializers
+
+from accounts.current import asigned_in
+from accounts.models import User
+from generation import sse, streams, viewer
+from generation.cursor import START, Cursor, event_id
+from generation.models import Generation
+from generation.offload import offload
+from generation.streams import EventData
+from generation.upstream.faults import FAULTS
+from professions import variants
+from professions.models import Brief, Variant
+from simulator.problems import FORBIDDEN, Problem, in_both_languages, json_body, json_view
+
+
+class VariantsSerializer(serializers.Serializer[None]):
+    brief_id = serializers.IntegerField()
+    models = serializers.ListField(
+        child=serializers.CharField(max_length=120), required=False, max_length=variants.MOST_VARIANTS
+    )
+
+
+class VariantPresentation:
+    """A variant that is followed alone, by its generation's id."""
+
+    text_event = "token"
+
+    def opening(self, generation: Generation) -> EventData | None:
+        return {"generation_id": str(generation.pk), "model": generation.only_model, "source": generation.source}
+
+    def closing(self, generation: Generation) -> tuple[str, EventData]:
+        return "done", variants.closing(generation)
+
+
+@json_view("POST")
+async def variants_stream(request: HttpRequest) -> HttpResponseBase:
+    user = await asigned_in(request)
+    streams.refuse_if_full(user.pk)
+    form = VariantsSerializer(data=json_body(request))
+    form.is_valid(raise_exception=True)
+    wanted = form.validated_data
+    begun = await sync_to_async(_begin)(user, wanted["brief_id"], wanted.get("models", ()))
+    return sse.stream_response(_side_by_side(begun, language=translation.get_language()))
+
+
+def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
+    if not user.is_staff or not user.has_perm("professions.change_brief"):
+        raise Problem(FORBIDDEN, code="forbidden", status=403)
+    brief = Brief.objects.select_related("profession").filter(pk=brief_id).first()
+    if brief is None:
+        raise Http404
+    return variants.begin(brief, models=models, staff=user)
+
+
+async def _side_by_side(begun: Sequence[Variant], *, language: str) -> AsyncGenerator[bytes, None]:
+    """Yield the frames of all variants as they come; ends when the last of them has ended."""
+    frames: asyncio.Queue[bytes | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    # A context of their own: the request's holds an executor that is shut down.
+    columns = [
+        loop.create_task(_follow(variant, frames, language=language), context=contextvars.Context())
+        for variant in begun
+    ]
+    try:
+        for _ in columns:
+            while (frame := await frames.get()) is not None:
+                yield frame
+        await asyncio.gather(*columns)
+    finally:
+        for column in columns:
+            column.cancel()
+        await asyncio.gather(*columns, return_exceptions=True)
+
+
+async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, language: str) -> None:
+    """Put a variant's frames into the queue, and None behind the last."""
+    try:
+        async for frame in _frames(variant, language=language):
+            frames.put_nowait(frame)
+    finally:
+        frames.put_nowait(None)
+
+
+async def _frames(variant: Variant, *, language: str) -> AsyncGenerator[bytes, None]:
+    generation = variant.generation
+
+    def frame(event_type: str, cursor: Cursor, data: EventData) -> bytes:
+        return sse.frame(event_type, {"variant": variant.number, **data}, event_id=event_id(generation.pk, cursor))
+
+    name: EventData = {"generation_id": str(generation.pk)}
+    yield frame("metadata", START, {**name, "model": generation.only_model, "source": generation.source})
+    async with aclosing(viewer.view(generation.pk, after=START)) as events:
+        async for event in events:
+            match event:
+                case viewer.Text():
+                    yield frame("token", event.cursor, {"token": event.text})
+                case viewer.Silence():
+                    yield sse.COMMENT
+                case viewer.Reset():
+                    yield frame("reset", event.cursor, {**name, "reason": "taken_over"})
+                case viewer.Reconnect():
+                    yield frame("reconnect", event.cursor, name)
+                case viewer.End():
+                    event_type, data = await offload(_ending, event.generation, language)
+                    yield frame(event_type, event.cursor, {**name, **data})
+
+
+def _ending(generation: Generation, language: str) -> tuple[str, EventData]:
+    if generation.status == Generation.Status.COMPLETED:
+        return "done", variants.closing(generation)
+    with translation.override(language):
+        return "variantError", {"code": generation.fault, **in_both_languages(FAULTS[generation.fault].message)}

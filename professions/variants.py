@@ -1,0 +1,87 @@
+"""Variants: several models write the same brief side by side, so that staff can choose models and texts."""
+
+import secrets
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db import transaction
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from generation import budget
+from generation.models import Attempt, Generation, Message
+from professions.models import Brief, Variant
+from professions.prompt import system_message, wish_for_task
+from simulator.problems import Conflict, Problem
+
+VARIANT = "variant"
+MOST_VARIANTS = 4
+
+
+@transaction.atomic
+def begin(brief: Brief, *, models: Sequence[str], staff: User) -> list[Variant]:
+    """Ask for one text of a brief from each model; the same model twice shows how consistent it is.
+
+    Raises: Problem: 400 for too many models or none, 409 without a key, 429 when the day's tokens are used up.
+    """
+    chosen = list(models) or settings.VARIANT_MODELS[:MOST_VARIANTS]
+    if len(chosen) > MOST_VARIANTS:
+        message = _("Name at most %(most)d models.") % {"most": MOST_VARIANTS}
+        raise Problem(message, code="invalid", fields={"models": [str(message)]})
+    if not settings.OPENAI_API_KEYS:
+        raise Conflict(_("No key is configured: set OPENAI_API_KEY to have models write."), code="no_model")
+    budget.refuse_if_spent(staff)
+    messages = _conversation(brief)
+    return [_begin_one(brief, number, model, messages, staff) for number, model in enumerate(chosen, start=1)]
+
+
+def _begin_one(brief: Brief, number: int, model: str, messages: list[Message], staff: User) -> Variant:
+    generation = Generation.objects.create(
+        user=staff,
+        kind=VARIANT,
+        source=Generation.Source.MODEL,
+        messages=messages,
+        only_model=model,
+        subject=brief.profession.slug,
+    )
+    return Variant.objects.create(brief=brief, number=number, generation=generation)
+
+
+def _conversation(brief: Brief) -> list[Message]:
+    """Give what a learner's simulation would begin with if this brief were its first."""
+    profession = brief.profession
+    system = system_message(profession, language=profession.language, marker=secrets.token_hex(8))
+    total = len(profession.ordered_briefs)
+    return [system, Message(role="user", content=wish_for_task(brief, order=brief.order, total=total))]
+
+
+@transaction.atomic
+def keep(variant: Variant, *, staff: User) -> None:
+    """Make a variant's text the authored text of its brief.
+
+    Raises: Conflict: 409 when the text is not whole.
+    """
+    if variant.generation.status != Generation.Status.COMPLETED:
+        raise Conflict(_("This text is not whole. Only a whole text can become the authored text."), code="not_ready")
+    brief = variant.brief
+    brief.authored_text = variant.generation.text
+    brief.save(update_fields=["authored_text"])
+    message = f"Authored text taken from generation {variant.generation_id} ({variant.generation.only_model})"
+    LogEntry.objects.log_actions(staff.pk, [brief], CHANGE, change_message=message, single_object=True)
+
+
+def closing(generation: Generation) -> dict[str, object]:
+    """Give what is told of a variant when its text is whole. Times are in seconds, the cost in US dollars."""
+    attempt = generation.attempts.get(outcome=Attempt.Outcome.COMPLETED, epoch=generation.epoch)
+    return {
+        "full_text": generation.text,
+        "completed": False,
+        "generation_id": str(generation.pk),
+        "model": generation.model or generation.only_model,
+        "first_token_seconds": attempt.first_token_seconds,
+        "seconds": attempt.seconds,
+        "prompt_tokens": attempt.prompt_tokens,
+        "completion_tokens": attempt.completion_tokens,
+        "cost": None if attempt.cost is None else str(attempt.cost),
+    }
