@@ -11,7 +11,7 @@ import pytest
 from tests.client import Client, text_of, types_of
 from tests.conftest import KEY, ROOT, Server, ServerStarter
 from tests.crowd import Crowd
-from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
 from tests.stores import Postgres, Redis
 from tests.waiting import run_async, wait_until
 
@@ -236,3 +236,12 @@ def test_a_process_is_ready_while_database_and_redis_answer(site: Site, at_first
     assert at_first.get("/healthz").status_code == 200
     redis_server.start()
     assert at_first.get("/readyz").status_code == 200
+
+
+def test_what_one_process_learned_of_a_model_the_other_knows(site: Site, provider: FakeOpenAI) -> None:
+    provider.route(Behaviour(status=Refusal.NO_ACCESS), model="gpt-4o-mini")
+    for server, token in zip((site.first, site.second), site.new_tokens(2), strict=True):
+        with Client(server.url, token=token) as client:
+            assert types_of(client.events(site.current))[-1] == "done"
+    models = [request.model for request in provider.requests]
+    assert models == ["gpt-4o-mini", "gpt-4.1-mini-2025-04-14", "gpt-4.1-mini-2025-04-14"]

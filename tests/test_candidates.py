@@ -1,0 +1,209 @@
+"""Which key and which model are asked, in which order, and who is left alone for how long."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.test import override_settings
+from django.utils import timezone
+
+from generation.models import Attempt, CandidateHealth
+from generation.upstream import candidates
+from generation.upstream.candidates import Choice
+from generation.upstream.faults import FAULTS, UpstreamFault
+from professions.models import Profession
+from tests.client import Client, types_of
+from tests.conftest import Server, ServerStarter
+from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
+from tests.test_many_streams import tokens_of_new_learners
+
+A, B = "sk-test-aaaaaaaaaaaaaaaaaaaaaaaa", "sk-test-bbbbbbbbbbbbbbbbbbbbbbbb"
+ROUTER_KEY = "sk-or-v1-cccccccccccccccccccccccc"
+THREE = {
+    "OPENAI_API_KEYS": [A, B],
+    "OPENAI_MODEL": "one",
+    "OPENAI_FALLBACK_MODELS": ["two"],
+    "OPENROUTER_API_KEY": ROUTER_KEY,
+    "OPENROUTER_MODEL": "three",
+}
+ENVIRONMENT = {name: ",".join(value) if isinstance(value, list) else value for name, value in THREE.items()}
+
+
+def ask(server: Server, token: str, profession: Profession) -> list[dict[str, object]]:
+    with Client(server.url, token=token) as client:
+        return client.events(f"/api/tasks/profession/{profession.pk}/current/stream")
+
+
+def asked(provider: FakeOpenAI) -> list[tuple[str | None, str | None]]:
+    return [(request.key, request.model) for request in provider.requests]
+
+
+@override_settings(**THREE)
+def test_every_key_is_asked_for_a_model_before_the_next_model_and_the_second_provider_last() -> None:
+    order = [(one.provider, one.key, one.model) for one in candidates.configured()]
+    assert order == [
+        ("openai", A, "one"),
+        ("openai", B, "one"),
+        ("openai", A, "two"),
+        ("openai", B, "two"),
+        ("openrouter", ROUTER_KEY, "three"),
+    ]
+    assert not any(key in repr(candidates.configured()) for key in (A, B, ROUTER_KEY))
+
+
+@override_settings(OPENAI_API_KEYS=[A], OPENAI_MODEL="one", OPENAI_FALLBACK_MODELS=["one", "two", "one"])
+def test_a_model_named_twice_is_asked_once() -> None:
+    assert [one.model for one in candidates.configured()] == ["one", "two"]
+
+
+def test_four_candidates_fail_in_four_ways_and_each_is_left_alone_for_its_own_time(
+    start_own_server: ServerStarter, profession: Profession, provider: FakeOpenAI
+) -> None:
+    server = start_own_server(
+        **ENVIRONMENT,
+        OPENAI_BASE_URL=provider.base_url,
+        OPENROUTER_BASE_URL=provider.base_url,
+        LLM_FIRST_TOKEN_SECONDS="1.5",
+    )
+    provider.route(Behaviour(status=Refusal.NO_ACCESS), key=A, model="one")
+    provider.route(Behaviour(status=Refusal.RATE_LIMIT, retry_after=90), key=B, model="one")
+    provider.route(Behaviour(status=Refusal.SERVER_ERROR), key=A, model="two")
+    provider.route(Behaviour(first_token_delay=60), key=B, model="two")
+    first, second = tokens_of_new_learners(2)
+
+    events = ask(server, first, profession)
+
+    assert types_of(events) == ["metadata", "token", "done"], "the learner notices nothing"
+    everybody = [(A, "one"), (B, "one"), (A, "two"), (B, "two"), (ROUTER_KEY, "three")]
+    assert asked(provider) == everybody, "each once: the SDK retries nothing by itself"
+    now = timezone.now()
+    seconds = {
+        row.identity: round((row.left_alone_until - now).total_seconds())
+        for row in CandidateHealth.objects.exclude(left_alone_until=None)
+        if row.left_alone_until is not None
+    }
+    expected = dict(zip((one.identity for one in _configured()), (600, 90, 5, 5), strict=False))
+    assert seconds.keys() == expected.keys()
+    assert all(expected[one] - 6 <= seconds[one] <= expected[one] for one in expected)
+
+    CandidateHealth.objects.filter(fault__in=["provider_error", "provider_timeout"]).update(
+        left_alone_until=now + timedelta(minutes=5)
+    )
+    ask(server, second, profession)
+    assert asked(provider)[5:] == [(ROUTER_KEY, "three")], "the others are not asked again before their time"
+    assert not any(key in server.log for key in (A, B, ROUTER_KEY))
+
+
+def _configured() -> list[candidates.Candidate]:
+    with override_settings(**THREE):
+        return candidates.configured()
+
+
+def test_no_more_candidates_are_tried_than_the_operator_allows(
+    start_own_server: ServerStarter, profession: Profession, provider: FakeOpenAI, alice_token: str
+) -> None:
+    server = start_own_server(**ENVIRONMENT, OPENAI_BASE_URL=provider.base_url, LLM_MAX_RETRIES="2")
+    provider.default = Behaviour(status=Refusal.SERVER_ERROR)
+    assert ask(server, alice_token, profession)[-1]["data"]["source"] == "authored"  # type: ignore[index]
+    assert asked(provider) == [(A, "one"), (B, "one")]
+
+
+def test_after_its_time_one_request_tries_a_candidate_out_and_the_others_do_not_wait_for_it(
+    server: Server, profession: Profession, provider: FakeOpenAI
+) -> None:
+    first, second, third = tokens_of_new_learners(3)
+    provider.script(Behaviour(status=Refusal.SERVER_ERROR))
+    ask(server, first, profession)
+    CandidateHealth.objects.exclude(strikes=0).update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    provider.route(Behaviour(hold_after=1), model="gpt-4o-mini")
+
+    path = f"/api/tasks/profession/{profession.pk}/current/stream"
+    with Client(server.url, token=second) as client, client.stream(path) as trial:
+        trial.until("token")
+        ask(server, third, profession)
+        assert [model for _, model in asked(provider)[2:]] == ["gpt-4o-mini", "gpt-4.1-mini-2025-04-14"]
+        provider.release()
+        trial.until("done")
+    trusted = CandidateHealth.objects.get(model="gpt-4o-mini")
+    assert (trusted.strikes, trusted.left_alone_until, trusted.fault) == (0, None, "")
+
+
+def test_a_trial_that_a_person_stops_teaches_nothing(
+    server: Server, profession: Profession, provider: FakeOpenAI
+) -> None:
+    first, second, third = tokens_of_new_learners(3)
+    provider.script(Behaviour(status=Refusal.SERVER_ERROR))
+    ask(server, first, profession)
+    CandidateHealth.objects.exclude(strikes=0).update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    provider.script(Behaviour(hold_after=1))
+    with (
+        Client(server.url, token=second) as client,
+        client.stream(f"/api/tasks/profession/{profession.pk}/current/stream") as trial,
+    ):
+        generation = trial.until("token")[0]["data"]["generation_id"]
+        client.post(f"/api/generations/{generation}/cancel")
+    assert CandidateHealth.objects.get(model="gpt-4o-mini").strikes == 1
+    ask(server, third, profession)
+    assert asked(provider)[-1][1] == "gpt-4o-mini", "the next one may try it out"
+    assert Attempt.objects.get(generation=generation).outcome == "stopped"
+
+
+@override_settings(**THREE)
+@pytest.mark.django_db
+def test_pauses_grow_with_each_fault_in_a_row_and_a_burst_counts_once() -> None:
+    candidate = candidates.configured()[0]
+    pauses = []
+    for _ in range(9):
+        for _ in range(3):
+            candidates.blame(candidate, UpstreamFault("provider_error", "no"))
+        row = CandidateHealth.objects.get()
+        assert row.left_alone_until is not None
+        pauses.append(round((row.left_alone_until - timezone.now()).total_seconds()))
+        CandidateHealth.objects.update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+@override_settings(**THREE)
+@pytest.mark.django_db
+@pytest.mark.parametrize(("said", "seconds"), [(0.5, 0.5), (90, 90), (86_400, 3600)])
+def test_a_provider_is_left_alone_for_as_long_as_it_says_up_to_an_hour(said: float, seconds: float) -> None:
+    candidates.blame(candidates.configured()[0], UpstreamFault("rate_limited", "no", retry_after=said))
+    row = CandidateHealth.objects.get()
+    assert row.left_alone_until is not None
+    assert (row.left_alone_until - timezone.now()).total_seconds() == pytest.approx(seconds, abs=1)
+
+
+@override_settings(**THREE)
+@pytest.mark.django_db
+@pytest.mark.parametrize("code", FAULTS)
+def test_each_fault_speaks_against_exactly_those_its_row_in_the_table_names(code: str) -> None:
+    one_key = {("openai", A, "one"), ("openai", A, "two")}
+    expected = {
+        "provider_unauthorized": one_key,
+        "quota_exhausted": one_key,
+        "provider_unreachable": one_key | {("openai", B, "one"), ("openai", B, "two")},
+        "model_not_available": {("openai", A, "one")},
+        "rate_limited": {("openai", A, "one")},
+        "provider_error": {("openai", A, "one")},
+        "provider_timeout": {("openai", A, "one")},
+        "broken_stream": {("openai", A, "one")},
+    }
+    choice = Choice(candidates.configured()[0])
+    candidates.settle(choice, UpstreamFault(code, "no"))
+    blamed = {(one.provider, one.key, one.model) for one in candidates.configured() if _is_left_alone(one)}
+    assert blamed == expected.get(code, set())
+
+
+def _is_left_alone(candidate: candidates.Candidate) -> bool:
+    return any(row.is_left_alone for row in CandidateHealth.objects.of([candidate.identity]))
+
+
+@override_settings(**THREE)
+@pytest.mark.django_db
+def test_only_one_of_two_gets_the_trial() -> None:
+    first, *others = candidates.configured()
+    candidates.blame(first, UpstreamFault("provider_error", "no"))
+    CandidateHealth.objects.update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    with transaction.atomic():
+        taken = [candidates.choose([first, *others]) for _ in range(2)]
+    assert taken == [Choice(first, is_probe=True), Choice(others[0])]
