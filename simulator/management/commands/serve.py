@@ -1,3 +1,4 @@
+import resource
 import socket
 from typing import Any
 
@@ -12,6 +13,8 @@ from professions.models import Profession
 from simulator.static_files import collect_if_changed
 
 STALLED_READER_SECONDS = 30
+# An open stream takes two: the learner's connection and the provider's. Where the system sets no limit this is enough.
+MOST_OPEN_FILES = 65_536
 
 
 class Command(BaseCommand):
@@ -35,6 +38,7 @@ class Command(BaseCommand):
         if not settings.DEBUG:
             collect_if_changed()
         self._create_first_staff()
+        _allow_many_open_files()
         self.stdout.write(f"Serving on http://{host}:{port}")
         self.stdout.flush()
         _serve(host=host, port=port, workers=workers, reload=reload)
@@ -49,6 +53,14 @@ class Command(BaseCommand):
         users.create_superuser(name, password=password)
         self.stdout.write(f"Made the first staff account for /admin/: user {name}, password {password}")
         self.stdout.write("This password is shown only now. Change it after the first log-in.")
+
+
+def _allow_many_open_files() -> None:
+    """Use what the system allows: the usual soft limit of 1,024 is for programs that wait with select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:
