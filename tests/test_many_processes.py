@@ -1,69 +1,20 @@
 """Two server processes on PostgreSQL and Redis: whatever happens to one, nobody loses a text."""
 
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.client import Client, text_of, types_of
-from tests.conftest import KEY, ROOT, Server, ServerStarter
+from tests.conftest import ServerStarter
 from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.sites import Site
 from tests.stores import Postgres, Redis
 from tests.waiting import run_async, wait_until
 
 TOKENS = tuple(f"слово {number} 🌹 " for number in range(40))
 TEXT = "".join(TOKENS)
-
-
-class Site:
-    """Two processes of one site, and a learner with a token."""
-
-    def __init__(self, postgres: Postgres, redis: Redis, start_server: ServerStarter, provider: FakeOpenAI) -> None:
-        self.postgres = postgres
-        self.environment = {
-            "DATABASE_URL": postgres.url,
-            "REDIS_URL": redis.url,
-            "SECRET_KEY": "x" * 50,
-            "OPENAI_API_KEY": KEY,
-            "OPENAI_BASE_URL": provider.base_url,
-        }
-        self.start_server = start_server
-        self.first, self.second = self.start(), self.start()
-        ((self.profession,),) = postgres.rows("SELECT id FROM professions_profession WHERE slug = 'nurse'")
-        (self.token,) = self.new_tokens(1)
-
-    def start(self, **more: int) -> Server:
-        return self.start_server(**self.environment, **more)
-
-    def new_tokens(self, count: int) -> list[str]:
-        """Make other learners and give a token of each."""
-        code = (
-            "import uuid; from accounts.models import User; from accounts.tokens import create_token\n"
-            f"for _ in range({count}): print('token', create_token(User.objects.create(username=str(uuid.uuid4()))))"
-        )
-        shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
-        printed = subprocess.run(shell, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=True)
-        return re.findall(r"token (\w+)", printed.stdout)
-
-    @property
-    def current(self) -> str:
-        return f"/api/tasks/profession/{self.profession}/current/stream"
-
-    def status(self) -> tuple[object, ...]:
-        ((status, epoch, text),) = self.postgres.rows(
-            "SELECT g.status, g.epoch, g.text FROM generation_generation g "
-            "JOIN knox_authtoken t ON t.user_id = g.user_id WHERE t.token_key = %s",
-            self.token[:15],
-        )
-        return status, epoch, text
-
-    def stop(self) -> None:
-        for server in (self.first, self.second):
-            server.stop()
 
 
 @pytest.fixture
