@@ -128,7 +128,31 @@ def test_redis_killed_in_the_middle_costs_nobody_the_text(
         assert text_of(client.events(site.current)) == TEXT
 
 
-@pytest.mark.parametrize("redis_is", ["there", "gone"])
+@pytest.mark.parametrize("fault", ["cut connections", "restart"])
+def test_redis_failing_again_and_again_loses_and_repeats_nothing(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis, fault: str
+) -> None:
+    tokens = tuple(f"слово {number} 🌹 " for number in range(120))
+    provider.default = Behaviour(tokens=tokens, tokens_per_second=20)
+    with at_first.stream(site.current) as one, at_second.stream(site.current) as other:
+        seen_one, seen_other = one.until("token"), other.until("token")
+        for _ in range(3):
+            if fault == "restart":
+                redis_server.kill()
+                redis_server.start()
+            else:
+                assert redis_server.cut_connections() > 0
+            seen_other += other.until("token")  # heard by way of Redis: the row has nothing yet
+        assert not provider.requests[0].finished
+        seen_one += list(one)
+        seen_other += list(other)
+    assert text_of(seen_one) == text_of(seen_other) == seen_other[-1]["data"]["full_text"] == "".join(tokens)
+    assert types_of(seen_one) == types_of(seen_other) == ["metadata", "token", "done"]
+    assert len(provider.requests) == 1
+    assert site.status() == ("completed", 1, "".join(tokens))
+
+
+@pytest.mark.parametrize("redis_is", ["there", "gone", "restarted", "cut off and back"])
 def test_cancelling_at_another_process_closes_the_providers_socket(
     site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis, redis_is: str
 ) -> None:
@@ -137,8 +161,12 @@ def test_cancelling_at_another_process_closes_the_providers_socket(
         generation_id = one.until("metadata")[0]["data"]["generation_id"]
         seen = one.until("token")
         provider.wait_for(lambda fake: fake.requests[0].held)
-        if redis_is == "gone":
+        if redis_is in {"gone", "restarted"}:
             redis_server.kill()
+        if redis_is == "restarted":
+            redis_server.start()
+        if redis_is == "cut off and back":
+            assert redis_server.cut_connections() > 0
         at_second.post(f"/api/generations/{generation_id}/cancel")
         provider.wait_for(lambda fake: fake.requests[0].disconnected)
         seen += list(one)
