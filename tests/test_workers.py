@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Server, ServerStarter
 from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.kernel import connections
 from tests.sites import Site
 from tests.stores import Postgres, Redis
 from tests.waiting import run_async, wait_until
@@ -28,23 +29,10 @@ def site(postgres: Postgres, redis_server: Redis, start_server: ServerStarter, p
 
 def workers_of(server: Server) -> set[int]:
     """Give the processes that hold the server's listening socket, without the one that started them."""
-    listener = f"socket:[{_inode_of_listener(server.port)}]"
+    (listener,) = [end for end in connections() if end.is_listener and end.local_port == server.port]
     parent = server.process.pid
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
-    return {int(child) for child in children if listener in _open_files(int(child))}
-
-
-def _inode_of_listener(port: int) -> str:
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-    (inode,) = {row[9] for row in rows if row[1] == f"0100007F:{port:04X}" and row[3] == "0A"}
-    return inode
-
-
-def _open_files(pid: int) -> set[str]:
-    try:
-        return {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()}  # noqa: PTH115  # no path, a name
-    except OSError:
-        return set()  # it ended meanwhile, or closed one
+    return {int(child) for child in children if listener.is_held_by(int(child))}
 
 
 def writers(site: Site) -> Counter[int]:
