@@ -141,6 +141,22 @@ def test_an_end_that_arrives_while_a_viewer_reads_the_row_is_seen_at_once(
     run(scenario)
 
 
+def test_text_of_an_epoch_that_was_taken_over_is_withdrawn(run: Run, generation: Generation) -> None:
+    async def scenario(log: EventLog) -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        log.append(generation.pk, 1, "First.")
+        reading = asyncio.create_task(read_on(events, generation))
+        await shown(events, "First.")
+        log.begin(generation.pk, 2)
+        log.append(generation.pk, 2, "Second.")
+        await shown(events, "First.Second.")
+        assert [type(event) for event in events] == [Text, viewer.Reset, Text]
+        reading.cancel()
+
+    run(scenario)
+
+
 def test_a_viewer_that_was_open_for_long_ends_without_a_word_and_goes_on_from_its_cursor(
     run: Run, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
