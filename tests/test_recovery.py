@@ -134,6 +134,19 @@ def test_a_text_whose_producers_die_again_and_again_fails_and_can_be_asked_for_a
         assert text_of(client.events(current(profession))) == TEXT
 
 
+def test_a_lease_is_renewed_while_the_model_says_nothing(
+    patient_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
+) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=0)
+    with Client(patient_server.url, token=alice_token) as client, client.stream(current(profession)) as stream:
+        provider.wait_for(lambda fake: bool(fake.requests) and fake.requests[0].held)
+        lease = Generation.objects.get().lease_expires_at
+        renewed = Generation.objects.filter(lease_expires_at__gt=lease, epoch=1)
+        wait_until(renewed.exists, what="a longer lease", seconds=LEASE.total_seconds())
+        provider.release()
+        assert text_of(list(stream)) == TEXT
+
+
 def test_200_learners_hand_in_at_once_and_every_answer_is_stored(
     own_server: Server, profession: Profession, provider: FakeOpenAI
 ) -> None:
@@ -202,6 +215,7 @@ def test_a_person_who_is_disabled_gets_no_more(
         stream.until("token")
         User.objects.filter(pk=alice.pk).update(is_active=False)
         assert [event for event in stream if event["type"] != "token"] == []
+        assert provider.open_streams == 1, "the text is still being written"
         provider.release()
         assert client.get(current(profession)).status_code == 401
 
