@@ -112,7 +112,7 @@ async def _live(channel: Channel, *, after: Cursor) -> AsyncGenerator[Text | Res
             shown = Cursor(channel.epoch, 0)
             if withdrawn:
                 yield Reset(shown)
-        text = channel.since(shown.seq) if channel.epoch == shown.epoch else ""
+        text = channel.since(shown.seq)[:REPLAY_CHARACTERS] if channel.epoch == shown.epoch else ""
         if text:
             shown = Cursor(shown.epoch, shown.seq + len(text))
             yield Text(shown, text)

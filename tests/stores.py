@@ -42,6 +42,11 @@ class Redis:
         found: Any = self.client.xrange(stream)
         return [entry_id for entry_id, _ in found]
 
+    def cut_connections(self) -> int:
+        """Close the connections of everybody else; how many there were."""
+        closed: Any = self.client.client_kill_filter(_type="normal", skipme=True)
+        return int(closed)
+
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()

@@ -1,69 +1,20 @@
 """Two server processes on PostgreSQL and Redis: whatever happens to one, nobody loses a text."""
 
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.client import Client, text_of, types_of
-from tests.conftest import KEY, ROOT, Server, ServerStarter
+from tests.conftest import ServerStarter
 from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
+from tests.sites import Site
 from tests.stores import Postgres, Redis
 from tests.waiting import run_async, wait_until
 
 TOKENS = tuple(f"слово {number} 🌹 " for number in range(40))
 TEXT = "".join(TOKENS)
-
-
-class Site:
-    """Two processes of one site, and a learner with a token."""
-
-    def __init__(self, postgres: Postgres, redis: Redis, start_server: ServerStarter, provider: FakeOpenAI) -> None:
-        self.postgres = postgres
-        self.environment = {
-            "DATABASE_URL": postgres.url,
-            "REDIS_URL": redis.url,
-            "SECRET_KEY": "x" * 50,
-            "OPENAI_API_KEY": KEY,
-            "OPENAI_BASE_URL": provider.base_url,
-        }
-        self.start_server = start_server
-        self.first, self.second = self.start(), self.start()
-        ((self.profession,),) = postgres.rows("SELECT id FROM professions_profession WHERE slug = 'nurse'")
-        (self.token,) = self.new_tokens(1)
-
-    def start(self, **more: int) -> Server:
-        return self.start_server(**self.environment, **more)
-
-    def new_tokens(self, count: int) -> list[str]:
-        """Make other learners and give a token of each."""
-        code = (
-            "import uuid; from accounts.models import User; from accounts.tokens import create_token\n"
-            f"for _ in range({count}): print('token', create_token(User.objects.create(username=str(uuid.uuid4()))))"
-        )
-        shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
-        printed = subprocess.run(shell, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=True)
-        return re.findall(r"token (\w+)", printed.stdout)
-
-    @property
-    def current(self) -> str:
-        return f"/api/tasks/profession/{self.profession}/current/stream"
-
-    def status(self) -> tuple[object, ...]:
-        ((status, epoch, text),) = self.postgres.rows(
-            "SELECT g.status, g.epoch, g.text FROM generation_generation g "
-            "JOIN knox_authtoken t ON t.user_id = g.user_id WHERE t.token_key = %s",
-            self.token[:15],
-        )
-        return status, epoch, text
-
-    def stop(self) -> None:
-        for server in (self.first, self.second):
-            server.stop()
 
 
 @pytest.fixture
@@ -177,7 +128,31 @@ def test_redis_killed_in_the_middle_costs_nobody_the_text(
         assert text_of(client.events(site.current)) == TEXT
 
 
-@pytest.mark.parametrize("redis_is", ["there", "gone"])
+@pytest.mark.parametrize("fault", ["cut connections", "restart"])
+def test_redis_failing_again_and_again_loses_and_repeats_nothing(
+    site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis, fault: str
+) -> None:
+    tokens = tuple(f"слово {number} 🌹 " for number in range(120))
+    provider.default = Behaviour(tokens=tokens, tokens_per_second=20)
+    with at_first.stream(site.current) as one, at_second.stream(site.current) as other:
+        seen_one, seen_other = one.until("token"), other.until("token")
+        for _ in range(3):
+            if fault == "restart":
+                redis_server.kill()
+                redis_server.start()
+            else:
+                assert redis_server.cut_connections() > 0
+            seen_other += other.until("token")  # heard by way of Redis: the row has nothing yet
+        assert not provider.requests[0].finished
+        seen_one += list(one)
+        seen_other += list(other)
+    assert text_of(seen_one) == text_of(seen_other) == seen_other[-1]["data"]["full_text"] == "".join(tokens)
+    assert types_of(seen_one) == types_of(seen_other) == ["metadata", "token", "done"]
+    assert len(provider.requests) == 1
+    assert site.status() == ("completed", 1, "".join(tokens))
+
+
+@pytest.mark.parametrize("redis_is", ["there", "gone", "restarted", "cut off and back"])
 def test_cancelling_at_another_process_closes_the_providers_socket(
     site: Site, at_first: Client, at_second: Client, provider: FakeOpenAI, redis_server: Redis, redis_is: str
 ) -> None:
@@ -186,8 +161,12 @@ def test_cancelling_at_another_process_closes_the_providers_socket(
         generation_id = one.until("metadata")[0]["data"]["generation_id"]
         seen = one.until("token")
         provider.wait_for(lambda fake: fake.requests[0].held)
-        if redis_is == "gone":
+        if redis_is in {"gone", "restarted"}:
             redis_server.kill()
+        if redis_is == "restarted":
+            redis_server.start()
+        if redis_is == "cut off and back":
+            assert redis_server.cut_connections() > 0
         at_second.post(f"/api/generations/{generation_id}/cancel")
         provider.wait_for(lambda fake: fake.requests[0].disconnected)
         seen += list(one)

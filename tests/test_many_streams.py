@@ -1,17 +1,20 @@
 """Open streams hold neither threads nor database connections."""
 
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from asgiref.sync import SyncToAsync
 from django.core.checks import run_checks
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.models import User
 from accounts.tokens import create_token
-from generation.models import Generation
+from generation.models import Generation, Message
 from professions.models import Profession
 from tests.conftest import KEY, Server, ServerStarter
 from tests.crowd import Crowd
@@ -34,28 +37,49 @@ def database_connections_of(server: Server) -> int:
 
 def tokens_of_new_learners(count: int) -> list[str]:
     learners = User.objects.bulk_create(User(username=f"learner-{number}") for number in range(count))
-    return [create_token(learner) for learner in learners]
+    with transaction.atomic():
+        return [create_token(learner) for learner in learners]
 
 
-def test_300_open_streams_hold_few_threads_and_connections(
-    server: Server, profession: Profession, provider: FakeOpenAI
+@contextmanager
+def open_files(most: int | None) -> Iterator[None]:
+    """Change how many files this process and those it starts may open; None for as many as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most or hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_2000_open_streams_hold_few_threads_and_connections(
+    start_own_server: ServerStarter, transactional_db: None, provider: FakeOpenAI
 ) -> None:
-    provider.default = Behaviour(hold_after=1)
-    tokens = tokens_of_new_learners(300)
+    patience = {"LLM_FIRST_TOKEN_SECONDS": "110", "LLM_IDLE_SECONDS": "110"}
+    with open_files(1024):
+        server = start_own_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, **patience)
+    provider.default = Behaviour(tokens=("One ", "two."), hold_after=1)
+    tokens = tokens_of_new_learners(2000)
+    learners = User.objects.filter(is_staff=False).order_by("pk")
+    messages = [Message(role="user", content="Write.")]
+    generations = Generation.objects.bulk_create(
+        Generation(user=learner, source="model", messages=messages) for learner in learners
+    )
+    urls = [f"{server.url}/api/generations/{generation.pk}/stream" for generation in generations]
 
     async def play() -> None:
         async with Crowd() as crowd:
-            url = f"{server.url}/api/tasks/profession/{profession.pk}/current/stream"
-            responses = await crowd.first_tokens([url], tokens)
-            assert threads_of(server) < 30
-            assert database_connections_of(server) <= 8
-            async with crowd.session.get(f"{server.url}/") as page:
-                assert page.status == 200
+            responses = []
+            for some in (slice(500), slice(500, 2000)):
+                responses += await crowd.first_tokens(urls[some], tokens[some])
+                assert threads_of(server) < 30
+                assert database_connections_of(server) <= 8
+                async with crowd.session.get(f"{server.url}/") as page:
+                    assert page.status == 200
             provider.release()
-            assert all(b'"type":"done"' in end for end in await crowd.ends(responses))
+            assert all(b'"full_text":"One two."' in end for end in await crowd.ends(responses))
 
-    run_async(play())
-    assert len(provider.requests) == 300
+    with open_files(None):
+        run_async(play())
+    assert len(provider.requests) == 2000
 
 
 def test_500_open_streams_are_told_to_come_back_and_the_server_leaves(

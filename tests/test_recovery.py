@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 
+import httpx2
 import pytest
 from django.core.management import call_command
 from django.db.models import F
@@ -73,6 +74,34 @@ def test_a_killed_server_writes_the_text_when_it_is_back(
     again.stop()
 
 
+def test_a_server_killed_between_saving_and_announcing_has_the_rest_for_who_comes_back(
+    own_server: Server,
+    start_own_server: ServerStarter,
+    environment: dict[str, str],
+    profession: Profession,
+    provider: FakeOpenAI,
+    alice_token: str,
+) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=10)
+    with Client(own_server.url, token=alice_token) as client, client.stream(current(profession)) as stream:
+        seen = stream.until("token")
+        provider.wait_for(lambda fake: fake.requests[0].held)
+        own_server.sleep()
+        assert Generation.objects.get().save_end(Generation.Status.COMPLETED, text=TEXT)
+        own_server.process.kill()
+        with pytest.raises(httpx2.TransportError):
+            seen += stream
+        cursor = stream.cursor
+    again = start_own_server(port=own_server.port, **environment)
+    with Client(again.url, token=alice_token) as client:
+        rest = client.events(f"{current(profession)}?after={cursor}")
+        assert client.get(f"/api/generations/{Generation.objects.get().pk}").json()["text"] == TEXT
+    assert types_of(rest) == ["token", "done"]
+    assert text_of(seen + rest) == TEXT
+    assert len(provider.requests) == 1
+    assert Generation.objects.get().epoch == 1
+
+
 def test_a_text_that_nobody_comes_back_for_is_finished_by_a_timers_command(
     transactional_db: None, profession: Profession, alice: User
 ) -> None:
@@ -105,6 +134,19 @@ def test_a_text_whose_producers_die_again_and_again_fails_and_can_be_asked_for_a
         assert text_of(client.events(current(profession))) == TEXT
 
 
+def test_a_lease_is_renewed_while_the_model_says_nothing(
+    server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
+) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=0)
+    with Client(server.url, token=alice_token) as client, client.stream(current(profession)) as stream:
+        provider.wait_for(lambda fake: bool(fake.requests) and fake.requests[0].held)
+        lease = Generation.objects.get().lease_expires_at
+        renewed = Generation.objects.filter(lease_expires_at__gt=lease, epoch=1)
+        wait_until(renewed.exists, what="a longer lease", seconds=LEASE.total_seconds())
+        provider.release()
+        assert text_of(list(stream)) == TEXT
+
+
 def test_200_learners_hand_in_at_once_and_every_answer_is_stored(
     own_server: Server, profession: Profession, provider: FakeOpenAI
 ) -> None:
@@ -132,7 +174,7 @@ def test_200_learners_hand_in_at_once_and_every_answer_is_stored(
     assert "database is locked" not in own_server.log
 
 
-def test_readers_that_stop_reading_or_vanish_are_dropped_and_disturb_nobody(
+def test_readers_that_stop_reading_are_dropped_and_disturb_nobody(
     own_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
 ) -> None:
     text = "x" * 4_000_000
@@ -173,6 +215,7 @@ def test_a_person_who_is_disabled_gets_no_more(
         stream.until("token")
         User.objects.filter(pk=alice.pk).update(is_active=False)
         assert [event for event in stream if event["type"] != "token"] == []
+        assert provider.open_streams == 1, "the text is still being written"
         provider.release()
         assert client.get(current(profession)).status_code == 401
 

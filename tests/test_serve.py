@@ -61,6 +61,12 @@ def first_start(clone: Path) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture
+def started_before(first_start: Server, clone: Path, tmp_path: Path) -> Path:
+    """A clone that was started once, with everything that start made, and that nobody serves now."""
+    return Path(shutil.copytree(clone, tmp_path / "clone"))
+
+
 def test_the_first_start_prints_a_password_that_opens_the_admin(first_start: Server, clone: Path) -> None:
     (password,) = PASSWORD.findall(first_start.log)
     assert first_start.log.count(password) == 1
@@ -120,28 +126,28 @@ def test_without_npm_the_pages_name_third_party_files_as_they_are_and_with_it_by
         assert (answered.status_code, answered.headers["cache-control"]) == (200, FOR_EVER), address
 
 
-def test_a_later_start_prints_no_password_and_collects_only_what_changed(first_start: Server, clone: Path) -> None:
-    marker = clone / "var" / "static" / "marker"  # collecting clears the folder
+def test_a_later_start_prints_no_password_and_collects_only_what_changed(started_before: Path) -> None:
+    marker = started_before / "var" / "static" / "marker"  # collecting clears the folder
     marker.touch()
-    with serving(clone) as second:
+    with serving(started_before) as second:
         assert not PASSWORD.search(second.log)
         assert len(httpx2.get(f"{second.url}/api/professions").json()) == 3
         assert marker.exists()
-    with (clone / "simulator" / "static" / "simulator" / "css" / "site.css").open("a") as sheet:
+    with (started_before / "simulator" / "static" / "simulator" / "css" / "site.css").open("a") as sheet:
         sheet.write("/* another colour */\n")
-    with serving(clone) as third:
+    with serving(started_before) as third:
         assert not marker.exists()
         addresses = STATIC.findall(httpx2.get(f"{third.url}/").text)
         (changed,) = [address for address in addresses if "/css/site." in address]
         assert "another colour" in httpx2.get(f"{third.url}{changed}").text
 
 
-def test_a_profession_that_staff_removed_does_not_come_back_by_itself(first_start: Server, clone: Path) -> None:
+def test_a_profession_that_staff_removed_does_not_come_back_by_itself(started_before: Path) -> None:
     remove = "from professions.models import Profession; Profession.objects.exclude(slug='nurse').delete()"
-    subprocess.run(manage(clone, "shell", "-c", remove), env={"PATH": os.environ["PATH"]}, check=True)
-    with serving(clone) as later:
+    subprocess.run(manage(started_before, "shell", "-c", remove), env={"PATH": os.environ["PATH"]}, check=True)
+    with serving(started_before) as later:
         assert [item["slug"] for item in httpx2.get(f"{later.url}/api/professions").json()] == ["nurse"]
-    subprocess.run(manage(clone, "load_professions"), env={"PATH": os.environ["PATH"]}, check=True)
+    subprocess.run(manage(started_before, "load_professions"), env={"PATH": os.environ["PATH"]}, check=True)
 
 
 def test_several_processes_without_redis_are_refused_with_the_reason(clone: Path, tmp_path: Path) -> None:
@@ -159,8 +165,29 @@ def test_several_processes_without_redis_are_refused_with_the_reason(clone: Path
     assert not (tmp_path / "db.sqlite3").exists()
 
 
-def test_sigterm_ends_the_server(first_start: Server, clone: Path) -> None:
-    with serving(clone) as server:
+def test_a_second_server_on_the_same_database_is_refused_with_what_to_do(first_start: Server, clone: Path) -> None:
+    refused = subprocess.run(
+        manage(clone, "serve", "--port", str(free_port())),
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert refused.returncode == 1
+    assert f"Another process serves {clone / 'var' / 'db.sqlite3'} already. Stop it, or set REDIS_URL" in refused.stderr
+    assert first_start.answers()
+
+
+def test_a_killed_server_leaves_the_database_to_the_next_one(started_before: Path) -> None:
+    with serving(started_before) as killed:
+        killed.process.kill()
+        with serving(started_before) as next_one:
+            assert next_one.answers()
+
+
+def test_sigterm_ends_the_server(started_before: Path) -> None:
+    with serving(started_before) as server:
         server.process.terminate()
         assert server.process.wait(60) in {0, -15}
         with pytest.raises(httpx2.ConnectError):

@@ -1,10 +1,15 @@
+import fcntl
+import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management import BaseCommand, CommandParser, call_command
+from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 from django.utils.crypto import get_random_string
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
@@ -12,6 +17,8 @@ from professions.models import Profession
 from simulator.static_files import collect_if_changed
 
 STALLED_READER_SECONDS = 30
+# An open stream takes two: the learner's connection and the provider's. Where the system sets no limit this is enough.
+MOST_OPEN_FILES = 65_536
 
 
 class Command(BaseCommand):
@@ -29,15 +36,20 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, workers: int, reload: bool, **options: Any) -> None:
         settings.WORKERS = workers
         self.check(display_num_errors=False)
+        with _only_process():
+            self._prepare()
+            _allow_many_open_files()
+            self.stdout.write(f"Serving on http://{host}:{port}")
+            self.stdout.flush()
+            _serve(host=host, port=port, workers=workers, reload=reload)
+
+    def _prepare(self) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         if not Profession.objects.exists():
             call_command("load_professions", stdout=self.stdout)
         if not settings.DEBUG:
             collect_if_changed()
         self._create_first_staff()
-        self.stdout.write(f"Serving on http://{host}:{port}")
-        self.stdout.flush()
-        _serve(host=host, port=port, workers=workers, reload=reload)
 
     def _create_first_staff(self) -> None:
         users = get_user_model().objects
@@ -49,6 +61,35 @@ class Command(BaseCommand):
         users.create_superuser(name, password=password)
         self.stdout.write(f"Made the first staff account for /admin/: user {name}, password {password}")
         self.stdout.write("This password is shown only now. Change it after the first log-in.")
+
+
+@contextmanager
+def _only_process() -> Iterator[None]:
+    """Keep a second server off an SQLite file without Redis: each would take the other's texts for abandoned.
+
+    The kernel gives the lock back when this process ends, in whatever way.
+    """
+    database = settings.DATABASES["default"]
+    if settings.REDIS_URL or database["ENGINE"] != "django.db.backends.sqlite3":
+        yield
+        return
+    with Path(f"{database['NAME']}.serving").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as taken:
+            raise CommandError(
+                f"Another process serves {database['NAME']} already. Stop it, or set REDIS_URL so that several "
+                "processes can share the work."
+            ) from taken
+        yield
+
+
+def _allow_many_open_files() -> None:
+    """Use what the system allows: the usual soft limit of 1,024 is for programs that wait with select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:

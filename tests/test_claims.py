@@ -1,0 +1,100 @@
+"""Who may write a text: one producer at a time, under an epoch of its own, for as long as its lease runs."""
+
+import asyncio
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import User
+from generation import producer
+from generation.log.memory import MemoryLog
+from generation.models import LEASE, Generation
+from tests.waiting import run_async
+
+A_LITTLE = timedelta(seconds=2)
+
+
+@pytest.fixture
+def generation(transactional_db: None, alice: User) -> Generation:
+    return Generation.objects.create(user=alice, source=Generation.Source.AUTHORED, authored_text="One two three.")
+
+
+def claimed_by(owner: str, generation: Generation) -> Generation:
+    claimed = Generation.objects.claim(generation.pk, owner=owner)
+    assert claimed is not None
+    return claimed
+
+
+def let_lease_run_out(generation: Generation) -> None:
+    Generation.objects.filter(pk=generation.pk).update(lease_expires_at=timezone.now() - A_LITTLE)
+
+
+def test_a_text_under_a_lease_is_nobody_elses(generation: Generation) -> None:
+    assert claimed_by("first", generation).epoch == 1
+    assert Generation.objects.claim(generation.pk, owner="second") is None
+    generation.refresh_from_db()
+    assert (generation.lease_owner, generation.epoch, generation.takeovers) == ("first", 1, 0)
+
+
+def test_a_finished_text_is_not_written_again(generation: Generation) -> None:
+    claimed_by("first", generation).save_end(Generation.Status.COMPLETED, text="Done.")
+    let_lease_run_out(generation)
+    assert Generation.objects.claim(generation.pk, owner="second") is None
+    assert Generation.objects.get().text == "Done."
+
+
+def test_a_producer_whose_lease_ran_out_stores_no_end_once_another_has_the_text(generation: Generation) -> None:
+    zombie = claimed_by("first", generation)
+    let_lease_run_out(generation)
+    successor = claimed_by("second", generation)
+    assert (successor.epoch, successor.takeovers) == (2, 1)
+    assert not zombie.save_end(Generation.Status.COMPLETED, text="The zombie's.")
+    assert successor.save_end(Generation.Status.COMPLETED, text="The successor's.")
+    assert not zombie.save_end(Generation.Status.FAILED, text="The zombie's.")
+    row = Generation.objects.get()
+    assert (row.status, row.text, row.epoch) == ("completed", "The successor's.", 2)
+
+
+def test_the_same_process_under_a_later_epoch_is_a_successor_too(generation: Generation) -> None:
+    zombie = claimed_by("first", generation)
+    let_lease_run_out(generation)
+    claimed_by("first", generation)
+    assert not zombie.save_end(Generation.Status.COMPLETED, text="The zombie's.")
+
+
+def test_renewing_keeps_own_claims_and_says_which_are_lost(generation: Generation) -> None:
+    claimed_by("first", generation)
+    let_lease_run_out(generation)
+    assert Generation.objects.renew([generation.pk], owner="first") == {generation.pk: False}
+    assert Generation.objects.filter(lease_expires_at__gt=timezone.now() + LEASE - A_LITTLE).exists()
+    assert Generation.objects.renew([generation.pk], owner="second") == {}
+
+
+def test_claims_given_back_are_free_at_once(generation: Generation) -> None:
+    claimed_by("first", generation)
+    assert Generation.objects.release(owner="second") == 0
+    assert Generation.objects.release(owner="first") == 1
+    assert list(Generation.objects.abandoned()) == [generation]
+    assert claimed_by("second", generation).epoch == 2
+
+
+def test_the_end_is_announced_when_the_row_has_it(generation: Generation, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[tuple[str, str]] = []
+
+    class Witness(MemoryLog):
+        def end(self, generation_id: uuid.UUID, epoch: int) -> None:
+            row = Generation.objects.get(pk=generation_id)
+            rows.append((row.status, row.text))
+            super().end(generation_id, epoch)
+
+    monkeypatch.setattr(producer, "event_log", Witness())
+
+    async def write() -> None:
+        producer.ensure(generation.pk)
+        async with asyncio.timeout(10):
+            await producer.wait_for_all()
+
+    run_async(write())
+    assert rows == [("completed", "One two three.")]

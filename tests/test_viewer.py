@@ -1,0 +1,182 @@
+"""Viewers of a text that somebody else writes: what happens between two of their steps, and how they end."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+from django.db.models.signals import post_init
+from django.utils import timezone
+
+from accounts.models import User
+from generation import producer, viewer
+from generation.cursor import START, Cursor
+from generation.log import EventLog
+from generation.log.memory import MemoryLog
+from generation.log.redis import RedisLog
+from generation.models import LEASE, Generation
+from generation.offload import offload
+from generation.viewer import End, Event, Text, view
+from tests.waiting import run_async
+
+SOON = 5.0  # long before a viewer would look at the row again
+
+Scenario = Callable[[EventLog], Awaitable[None]]
+Run = Callable[[Scenario], None]
+
+
+@pytest.fixture
+def generation(transactional_db: None, alice: User) -> Generation:
+    """A text that a producer elsewhere has claimed."""
+    return Generation.objects.create(
+        user=alice,
+        source=Generation.Source.AUTHORED,
+        status=Generation.Status.RUNNING,
+        epoch=1,
+        lease_owner="elsewhere",
+        lease_expires_at=timezone.now() + LEASE,
+    )
+
+
+@pytest.fixture(params=["one process", "two processes"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a scenario that is given the log to write to, while viewers read from their process's own."""
+
+    def run_scenario(scenario: Scenario) -> None:
+        async def go() -> None:
+            writer: EventLog = MemoryLog()
+            reader = writer
+            if request.param == "two processes":
+                url = request.getfixturevalue("redis_server").url
+                writer, reader = RedisLog(url, owner="writer"), RedisLog(url, owner="reader")
+            monkeypatch.setattr(producer, "event_log", reader)
+            for log in {writer, reader}:
+                log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
+            async with asyncio.timeout(SOON):
+                await scenario(writer)
+            for log in {writer, reader}:
+                await log.stop()
+
+        run_async(go())
+
+    return run_scenario
+
+
+class SlowRow:
+    """Rows come out of the database and then take their time to reach who asked."""
+
+    def __init__(self) -> None:
+        self.read, self.arrived = threading.Event(), threading.Event()
+
+    def __call__(self, **kwargs: object) -> None:
+        self.read.set()
+        assert self.arrived.wait(SOON)
+
+
+@pytest.fixture
+def slow_row(generation: Generation) -> Iterator[SlowRow]:
+    slow = SlowRow()
+    post_init.connect(slow, sender=Generation)
+    yield slow
+    post_init.disconnect(slow, sender=Generation)
+
+
+async def read_on(events: list[Event], generation: Generation, *, after: Cursor = START) -> None:
+    async for event in view(generation.pk, after=after):
+        events.append(event)  # noqa: PERF401  # the caller looks at the list meanwhile
+
+
+async def shown(events: list[Event], text: str) -> None:
+    while text_of(events) != text:
+        await asyncio.sleep(0.01)  # between two looks
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+def finish(generation: Generation, text: str) -> bool:
+    return generation.save_end(Generation.Status.COMPLETED, text=text)
+
+
+def test_text_that_arrives_while_a_viewer_reads_the_row_is_seen_once(
+    run: Run, generation: Generation, slow_row: SlowRow
+) -> None:
+    async def scenario(log: EventLog) -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        log.append(generation.pk, 1, "One ")
+        reading = asyncio.create_task(read_on(events, generation))
+        await asyncio.to_thread(slow_row.read.wait, SOON)
+        log.append(generation.pk, 1, "two ")
+        slow_row.arrived.set()
+        await shown(events, "One two ")
+        log.append(generation.pk, 1, "three.")
+        await offload(finish, generation, "One two three.")
+        log.end(generation.pk, 1)
+        await reading
+        assert text_of(events) == "One two three."
+        assert isinstance(events[-1], End)
+
+    run(scenario)
+
+
+def test_an_end_that_arrives_while_a_viewer_reads_the_row_is_seen_at_once(
+    run: Run, generation: Generation, slow_row: SlowRow
+) -> None:
+    async def scenario(log: EventLog) -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        log.append(generation.pk, 1, "One ")
+        reading = asyncio.create_task(read_on(events, generation))
+        await asyncio.to_thread(slow_row.read.wait, SOON)
+        log.append(generation.pk, 1, "two.")
+        await asyncio.to_thread(finish, generation, "One two.")
+        log.end(generation.pk, 1)
+        slow_row.arrived.set()
+        await reading
+        assert text_of(events) == "One two."
+        assert [type(event) for event in events].count(End) == 1
+
+    run(scenario)
+
+
+def test_text_of_an_epoch_that_was_taken_over_is_withdrawn(run: Run, generation: Generation) -> None:
+    async def scenario(log: EventLog) -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        log.append(generation.pk, 1, "First.")
+        reading = asyncio.create_task(read_on(events, generation))
+        await shown(events, "First.")
+        log.begin(generation.pk, 2)
+        log.append(generation.pk, 2, "Second.")
+        await shown(events, "First.Second.")
+        assert [type(event) for event in events] == [Text, viewer.Reset, Text]
+        reading.cancel()
+
+    run(scenario)
+
+
+def test_a_viewer_that_was_open_for_long_ends_without_a_word_and_goes_on_from_its_cursor(
+    run: Run, generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewer, "LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr(viewer, "LOOK_SECONDS", 0.1)
+
+    async def scenario(log: EventLog) -> None:
+        before: list[Event] = []
+        after: list[Event] = []
+        log.begin(generation.pk, 1)
+        log.append(generation.pk, 1, "One ")
+        await read_on(before, generation)
+        assert text_of(before) == "One "
+        assert not [event for event in before if isinstance(event, End | viewer.Reconnect | viewer.Reset)]
+        log.append(generation.pk, 1, "two.")
+        await offload(finish, generation, "One two.")
+        log.end(generation.pk, 1)
+        (cursor,) = [event.cursor for event in before if isinstance(event, Text)]
+        await read_on(after, generation, after=cursor)
+        assert text_of(after) == "two."
+        assert [type(event) for event in after] == [Text, End]
+
+    run(scenario)
