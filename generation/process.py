@@ -12,7 +12,7 @@ from django.db import DatabaseError
 from generation import producer
 from generation.models import Generation
 from generation.offload import offload
-from generation.upstream import candidates
+from generation.upstream import candidates, chat
 
 logger = logging.getLogger("generation.process")
 
@@ -40,6 +40,7 @@ async def leave() -> None:
         task.cancel()
     await producer.leave(GRACE_SECONDS)
     await producer.event_log.stop()
+    await chat.close()
 
 
 async def sweep() -> int:

@@ -52,6 +52,12 @@ def _client_for(candidate: Candidate) -> openai.AsyncOpenAI:
     return clients[access]
 
 
+async def close() -> None:
+    """Close the clients of the running event loop, when it is about to end."""
+    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
+        await client.close()
+
+
 def _length_limit(candidate: Candidate, tokens: int) -> dict[str, object]:
     # OpenAI deprecated `max_tokens` and refuses it for some models; most other servers know nothing else.
     name = "max_completion_tokens" if candidate.base_url.startswith(_OPENAI) else "max_tokens"
