@@ -1,7 +1,7 @@
 """Server-Sent Events: frames, headers, and giving back what Django would hold while a stream is open."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 
 from asgiref.sync import SyncToAsync, sync_to_async
@@ -16,7 +16,6 @@ COMMENT = b": still here\n\n"
 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-
 # Some clients split lines at these too; JSON leaves them as they are.
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
@@ -29,9 +28,26 @@ def frame(event_type: str, data: Mapping[str, object], *, event_id: str) -> byte
     return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{json_text}}}\n\n'.encode()
 
 
+def text_frame(event_type: str, text: str, *, event_id: str) -> bytes:
+    """Give the event `{"token": text}`, as `frame` does; almost all events are this one."""
+    json_text = _dumps(text)
+    if not json_text.isascii():
+        json_text = json_text.translate(_LINE_ENDS)
+    return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{{"token":{json_text}}}}}\n\n'.encode()
+
+
+class _Events(StreamingHttpResponse):
+    """Spares every event two generators of Django's, which turn into bytes what is bytes already."""
+
+    _iterator: AsyncIterator[bytes]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._iterator
+
+
 def stream_response(frames: AsyncGenerator[bytes, None]) -> StreamingHttpResponse:
     """Give the response that sends these frames, holding neither thread nor database connection meanwhile."""
-    return StreamingHttpResponse(
+    return _Events(
         _released(frames),
         content_type=CONTENT_TYPE,
         headers={
