@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
@@ -46,9 +45,13 @@ class _Events(StreamingHttpResponse):
 
 
 def stream_response(frames: AsyncGenerator[bytes, None]) -> StreamingHttpResponse:
-    """Give the response that sends these frames, holding neither thread nor database connection meanwhile."""
+    """Give the response that sends these frames.
+
+    They are to begin with `release_request_resources`, so that an open stream holds neither thread nor database
+    connection, and OPENING.
+    """
     return _Events(
-        _released(frames),
+        frames,
         content_type=CONTENT_TYPE,
         headers={
             "Cache-Control": "no-store",
@@ -56,14 +59,6 @@ def stream_response(frames: AsyncGenerator[bytes, None]) -> StreamingHttpRespons
             "Content-Encoding": "identity",  # and nothing may compress it: small frames would be buffered and grow
         },
     )
-
-
-async def _released(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(frames):
-        await release_request_resources()
-        yield OPENING
-        async for part in frames:
-            yield part
 
 
 async def release_request_resources() -> None:

@@ -116,6 +116,8 @@ async def _frames(
     presentation = _presentations.get(generation.kind) or PlainText()
     name = event_namer(generation.pk)
     with _counted(generation.user_id):
+        await sse.release_request_resources()
+        yield sse.OPENING
         if cursor is None:
             cursor = START
             opening = await offload(presentation.opening, generation)
