@@ -11,7 +11,7 @@ BASE_PYTHON := $(shell for candidate in python3 python3.14 python3.13 python3.12
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: run dev test check lock clean install vendor
+.PHONY: run dev test check bench lock clean install vendor
 
 run: $(VENV)/.run $(VENDOR)/.copied
 	$(PYTHON) manage.py serve --port $(PORT)
@@ -30,6 +30,10 @@ check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 
 test: check
 	$(PYTHON) -m pytest $(ARGS)
+
+# What streams and pages cost, beside peers; prints the table of docs/benchmarks.md.
+bench: $(VENV)/.dev $(VENDOR)/.copied
+	@$(PYTHON) -m tests.benchmarks $(ARGS)
 
 # Versions and hashes of everything, from pyproject.toml.
 lock: $(VENV)/.dev

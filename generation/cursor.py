@@ -7,6 +7,7 @@ alone, whatever became of the event log, and two events never share one.
 
 import re
 import uuid
+from collections.abc import Callable
 from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
@@ -27,9 +28,17 @@ class Cursor(NamedTuple):
 START = Cursor(0, 0)
 
 
+def event_namer(generation_id: uuid.UUID) -> Callable[[Cursor], str]:
+    """Give what turns the positions in a generation into what a client sees of them.
+
+    That says which generation it is of: addresses show one after the other.
+    """
+    name = _name(generation_id)
+    return lambda cursor: f"{name}-{cursor.epoch}-{cursor.seq}"
+
+
 def event_id(generation_id: uuid.UUID, cursor: Cursor) -> str:
-    """Give what a client sees of a position. It says which generation it is of: addresses show one after the other."""
-    return f"{_name(generation_id)}-{cursor}"
+    return event_namer(generation_id)(cursor)
 
 
 def parse_event_id(value: str, generation_id: uuid.UUID) -> Cursor | None:

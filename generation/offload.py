@@ -1,7 +1,8 @@
 """Database work for code that runs on the event loop and belongs to no request.
 
 Producers and viewers live longer than the request that started them, whose thread and connection are gone. Their few
-statements go through this small pool, and each gives its connection back, so thousands of open streams hold none.
+statements go through this small pool. Each gives its connection back to PostgreSQL's pool; SQLite's, which takes longer
+to open than most statements take, stays with its thread. So thousands of open streams hold none.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
         try:
             return function(*args, **kwargs)
         finally:
-            connections.close_all()
+            for connection in connections.all(initialized_only=True):
+                if connection.vendor != "sqlite" or connection.errors_occurred:
+                    connection.close()
 
     return await asyncio.get_running_loop().run_in_executor(_pool, work)

@@ -7,9 +7,8 @@ it; this app knows none of them.
 import random
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Protocol
 
 from asgiref.sync import async_to_sync
@@ -19,7 +18,7 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from generation import producer, sse, viewer
-from generation.cursor import START, Cursor, event_id, parse_event_id
+from generation.cursor import START, Cursor, event_namer, parse_event_id
 from generation.models import Generation
 from generation.offload import offload
 from generation.upstream.faults import FAULTS
@@ -100,51 +99,48 @@ def refuse_if_full(user_id: int) -> None:
         )
 
 
+@contextmanager
+def _counted(user_id: int) -> Iterator[None]:
+    _open[user_id] += 1
+    try:
+        yield
+    finally:
+        _open[user_id] -= 1
+        if not _open[user_id]:
+            del _open[user_id]
+
+
 async def _frames(
     generation: Generation, cursor: Cursor | None, *, language: str, when_ended: Callable[[], None]
 ) -> AsyncGenerator[bytes, None]:
-    _open[generation.user_id] += 1
-    try:
-        async with aclosing(_events(generation, cursor, language=language, when_ended=when_ended)) as frames:
-            async for frame in frames:
-                yield frame
-    finally:
-        _open[generation.user_id] -= 1
-        if not _open[generation.user_id]:
-            del _open[generation.user_id]
-
-
-async def _events(
-    generation: Generation, cursor: Cursor | None, *, language: str, when_ended: Callable[[], None]
-) -> AsyncGenerator[bytes, None]:
     presentation = _presentations.get(generation.kind) or PlainText()
-    name = partial(event_id, generation.pk)
-    if cursor is None:
-        cursor = START
-        opening = await offload(presentation.opening, generation)
-        if opening is not None:
-            yield sse.frame("metadata", opening, event_id=name(cursor))
-    async with aclosing(viewer.view(generation.pk, after=cursor)) as events:
-        async for event in events:
-            match event:
-                case viewer.Text():
-                    yield sse.frame(presentation.text_event, {"token": event.text}, event_id=name(event.cursor))
-                case viewer.Silence():
-                    yield sse.COMMENT
-                case viewer.Reset():
-                    withdrawn = {"generation_id": str(generation.pk), "reason": "taken_over"}
-                    yield sse.frame("reset", withdrawn, event_id=name(event.cursor))
-                case viewer.Reconnect():
-                    yield sse.frame(
-                        "reconnect",
-                        {"generation_id": str(generation.pk)},
-                        event_id=name(event.cursor),
-                    )
-                case viewer.End():
-                    event_type, data = await offload(_ending, presentation, event.generation, language)
-                    yield sse.frame(event_type, data, event_id=name(event.cursor))
-                    if event.generation.status == Generation.Status.COMPLETED:
-                        when_ended()
+    name = event_namer(generation.pk)
+    with _counted(generation.user_id):
+        await sse.release_request_resources()
+        yield sse.OPENING
+        if cursor is None:
+            cursor = START
+            opening = await offload(presentation.opening, generation)
+            if opening is not None:
+                yield sse.frame("metadata", opening, event_id=name(cursor))
+        async with aclosing(viewer.view(generation.pk, after=cursor)) as events:
+            async for event in events:
+                match event:
+                    case viewer.Text():
+                        yield sse.text_frame(presentation.text_event, event.text, event_id=name(event.cursor))
+                    case viewer.End():
+                        event_type, data = await offload(_ending, presentation, event.generation, language)
+                        yield sse.frame(event_type, data, event_id=name(event.cursor))
+                        if event.generation.status == Generation.Status.COMPLETED:
+                            when_ended()
+                    case viewer.Silence():
+                        yield sse.COMMENT
+                    case viewer.Reset():
+                        withdrawn = {"generation_id": str(generation.pk), "reason": "taken_over"}
+                        yield sse.frame("reset", withdrawn, event_id=name(event.cursor))
+                    case viewer.Reconnect():
+                        left = {"generation_id": str(generation.pk)}
+                        yield sse.frame("reconnect", left, event_id=name(event.cursor))
 
 
 def _ending(presentation: Presentation, generation: Generation, language: str) -> tuple[str, EventData]:

@@ -7,7 +7,7 @@ A viewer never owns the work. It can leave at any moment and come back with the 
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -24,7 +24,8 @@ LOOK_SECONDS = 15.0
 # connections spread again after a process was restarted.
 LONGEST_SECONDS = 300.0
 UNSAVED_SECONDS = 1.0
-# A stored text is replayed in pieces, so that a client that breaks off resumes in the middle.
+# A text is sent in pieces of at most this size: a client that breaks off resumes in the middle, and one that does not
+# read holds no whole text in memory.
 REPLAY_CHARACTERS = 32_768
 
 
@@ -90,38 +91,44 @@ async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Eve
                 # The text ended and the row does not know: the database failed, or it is about to be written anew.
                 await channel.changed(timeout=UNSAVED_SECONDS)
                 yield Silence()
-            async with aclosing(_live(channel, after=shown)) as live:
-                async for event in live:
-                    if not isinstance(event, Silence):
-                        shown = event.cursor
+            look_at = loop.time() + LOOK_SECONDS
+            while events := await _arrivals(channel, after=shown, look_at=look_at):
+                for event in events:
                     yield event
+                shown = events[-1].cursor
+            if loop.time() >= look_at:
+                yield Silence()
 
 
 def _row(generation_id: uuid.UUID) -> Generation | None:
     return Generation.objects.filter(pk=generation_id, user__is_active=True).first()
 
 
-async def _live(channel: Channel, *, after: Cursor) -> AsyncGenerator[Text | Reset | Silence, None]:
-    """Yield what arrives in the channel, until it ends or it is time to look at the row."""
+async def _arrivals(channel: Channel, *, after: Cursor, look_at: float) -> Sequence[Text | Reset]:
+    """Wait for what arrives in the channel; nothing when it ends or it is time to look at the row."""
     loop = asyncio.get_running_loop()
-    look_at = loop.time() + LOOK_SECONDS
-    shown = after
     while not channel.ended and not producer.is_leaving():
-        if channel.epoch > shown.epoch:
-            withdrawn = shown.seq > 0
-            shown = Cursor(channel.epoch, 0)
-            if withdrawn:
-                yield Reset(shown)
-        text = channel.since(shown.seq)[:REPLAY_CHARACTERS] if channel.epoch == shown.epoch else ""
-        if text:
-            shown = Cursor(shown.epoch, shown.seq + len(text))
-            yield Text(shown, text)
         pause = look_at - loop.time()
         if pause <= 0:
-            return
-        if not text and not await channel.changed(timeout=pause):
-            yield Silence()
-            return
+            break
+        if arrived := _behind(channel, after=after):
+            return arrived
+        await channel.changed(timeout=pause)
+    return ()
+
+
+def _behind(channel: Channel, *, after: Cursor) -> list[Text | Reset]:
+    """Give what the channel holds behind a cursor, or the next piece of it."""
+    events: list[Text | Reset] = []
+    shown = after
+    if channel.epoch > shown.epoch:
+        shown = Cursor(channel.epoch, 0)
+        if after.seq > 0:
+            events.append(Reset(shown))
+    if channel.epoch == shown.epoch and channel.length > shown.seq:
+        text = channel.since(shown.seq, most=REPLAY_CHARACTERS)
+        events.append(Text(Cursor(shown.epoch, shown.seq + len(text)), text))
+    return events
 
 
 def replay(generation: Generation, *, after: Cursor) -> Iterator[Event]:

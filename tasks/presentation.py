@@ -18,6 +18,14 @@ def task_of(generation: Generation) -> Task:
     return task
 
 
+def _clock_of(generation: Generation) -> Task:
+    """Give the task of a generation without what it is about, its clock started if the text is there."""
+    task = Task.objects.get(generation=generation)
+    task.generation = generation
+    task.start_clock()
+    return task
+
+
 def final_report(generation: Generation) -> EventData:
     simulation = Simulation.objects.with_everything().get(report=generation)
     return {"completed": True, "simulation_id": simulation.pk, "final_report": FinalReportSerializer(simulation).data}
@@ -30,7 +38,7 @@ class TaskPresentation:
         return MetadataSerializer(task_of(generation)).data
 
     def closing(self, generation: Generation) -> tuple[str, EventData]:
-        task = task_of(generation)
+        task = _clock_of(generation)
         return "done", {
             "full_text": generation.text,
             "task_id": task.pk,

@@ -159,3 +159,17 @@ def test_a_brief_added_in_the_middle_of_a_run_makes_no_task_come_twice(
         task = submitted.get("next_task", {})
         titles += [task["title"]] if task else []
     assert titles == ["Bed number 1", "Inserted", "Bed number 2", "Bed number 3"]
+
+
+def test_the_first_token_is_shown_at_once_and_those_that_follow_fast_come_together(
+    as_alice: Client, profession: Profession, provider: FakeOpenAI
+) -> None:
+    provider.default = Behaviour(tokens=("First", *[" more"] * 199), tokens_per_second=400, hold_after=1)
+    with as_alice.stream(f"/api/tasks/profession/{profession.pk}/current/stream") as stream:
+        shown = stream.until("token")
+        assert text_of(shown) == "First"
+        provider.release()
+        rest = stream.until("done")
+    assert text_of(rest) == " more" * 199
+    # Half a second of text, looked at every 50 ms.
+    assert len(rest) <= 30

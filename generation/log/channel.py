@@ -1,4 +1,6 @@
 import asyncio
+import sys
+from bisect import bisect_left, bisect_right
 
 
 class Channel:
@@ -16,7 +18,7 @@ class Channel:
         self.ended = False
         self._pieces: list[str] = []
         self._starts: list[int] = []
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[bool]] = set()
 
     def begin(self, epoch: int) -> None:
         """Forget the text of an earlier epoch; an epoch that is over changes nothing."""
@@ -34,30 +36,36 @@ class Channel:
         self.ended = True
         self.wake()
 
-    def since(self, seq: int) -> str:
-        """Give the text behind the first `seq` characters."""
+    def since(self, seq: int, *, most: int = sys.maxsize) -> str:
+        """Give the text behind the first `seq` characters, at most so many."""
         if seq >= self.length:
             return ""
-        # A viewer that keeps up looks for the last piece or one shortly before it.
-        first = len(self._starts) - 1
-        while self._starts[first] > seq:
-            first -= 1
-        text = self._pieces[first] if first == len(self._pieces) - 1 else "".join(self._pieces[first:])
-        return text[seq - self._starts[first] :]
+        first = bisect_right(self._starts, seq) - 1
+        behind = bisect_left(self._starts, seq + most, lo=first + 1)
+        text = self._pieces[first] if behind == first + 1 else "".join(self._pieces[first:behind])
+        start = seq - self._starts[first]
+        return text[start : start + most]
 
     def wake(self) -> None:
         """Tell every viewer that waits that there is something to look at."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
-            if not future.done():
-                future.set_result(None)
+            _settle(future, True)
 
     async def changed(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # a pause, not a deadline for the caller
         """Wait for the next `wake`, at most `timeout` seconds; False when the time ran out."""
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        # By hand: asyncio.wait and asyncio.timeout cost several times as much, and this is done for each piece.
+        timer = loop.call_later(timeout, _settle, future, False)
         self._waiting.add(future)
         try:
-            done, _ = await asyncio.wait([future], timeout=timeout)
+            return await future
         finally:
+            timer.cancel()
             self._waiting.discard(future)
-        return bool(done)
+
+
+def _settle(future: "asyncio.Future[bool]", result: bool) -> None:
+    if not future.done():
+        future.set_result(result)

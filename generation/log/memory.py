@@ -1,21 +1,16 @@
 """The event log of a site that is one process."""
 
-import asyncio
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from generation.log.channel import Channel
 
-# Tokens arrive every few milliseconds and the page draws once a frame; waking readers less often costs nobody anything.
-MERGE_SECONDS = 0.05
-
 
 class MemoryLog:
     def __init__(self) -> None:
         self._channels: dict[uuid.UUID, Channel] = {}
         self._users: dict[uuid.UUID, int] = {}
-        self._due: set[Channel] = set()
 
     def start(self, *, on_cancel: Callable[[uuid.UUID], None], on_fenced: Callable[[uuid.UUID], None]) -> None:
         """Do nothing: there is no other process to hear from."""
@@ -31,18 +26,7 @@ class MemoryLog:
         if epoch != channel.epoch:
             return
         channel.append(text)
-        if channel.length == len(text):
-            channel.wake()  # the first text is shown at once
-            return
-        if not self._due:
-            asyncio.get_running_loop().call_later(MERGE_SECONDS, self._wake_due)
-        self._due.add(channel)
-
-    def _wake_due(self) -> None:
-        # One timer for all texts of the process: with hundreds of them, one each would be most of the work.
-        due, self._due = self._due, set()
-        for channel in due:
-            channel.wake()
+        channel.wake()
 
     def end(self, generation_id: uuid.UUID, epoch: int) -> None:
         channel = self._channels[generation_id]

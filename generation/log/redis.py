@@ -26,7 +26,8 @@ from redis.exceptions import RedisError
 
 from generation.cursor import Cursor
 from generation.log.channel import Channel
-from generation.log.memory import MERGE_SECONDS, MemoryLog
+from generation.log.memory import MemoryLog
+from generation.pace import MERGE_SECONDS
 
 logger = logging.getLogger("generation.log")
 

@@ -17,6 +17,7 @@ import openai
 
 from generation.budget import MAX_COMPLETION_TOKENS
 from generation.models import Message
+from generation.pace import MERGE_SECONDS
 from generation.upstream import Ending, Pieces
 from generation.upstream.candidates import Candidate
 from generation.upstream.faults import UpstreamFault, classify
@@ -27,8 +28,14 @@ CONNECT_SECONDS = 10.0
 # a place would look like a slow provider, and it is not the provider's fault.
 MAX_CONNECTIONS = 4000
 
+# A read of this size took all that one read takes: there is more, and a fast provider is not to be held up.
+MORE_IS_THERE_BYTES = 8192
+
 # What decoding raises for JSON that is broken, too deep, or of another shape than the protocol's.
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+
+# json.loads without its guess at the encoding and its look at its arguments, each time.
+_json = json.JSONDecoder().decode
 
 _OPENAI = "https://api.openai.com/"
 _Clients = dict[tuple[str, str], openai.AsyncOpenAI]
@@ -100,7 +107,7 @@ async def stream(
     wishes = _length_limit(candidate, max_tokens) | ({"response_format": response_format} if response_format else {})
     with _place():
         async with _response(candidate, messages, wishes) as response:
-            async for piece in _decoded(response.iter_bytes(), request_id=_request_id(response)):
+            async for piece in _decoded(_bytes_of(response.http_response), request_id=_request_id(response)):
                 yield piece
 
 
@@ -142,18 +149,30 @@ def _request_id(response: Any) -> str:
     return value[:120]
 
 
+def _bytes_of(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Give the body as it arrives, without the layers that undo compression where there is none."""
+    return response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
+
+
 async def _decoded(chunks: AsyncIterator[bytes], *, request_id: str) -> Pieces:
-    """Decode the bytes of an event stream; all text of one network read becomes one piece."""
+    """Decode the bytes of an event stream; all text of one network read becomes one piece.
+
+    The first text is given at once. What arrives within MERGE_SECONDS behind a text is read in one go, so that every
+    step from here to the client is done once for all of it.
+    """
     decoder = _Decoder()
     rest = b""
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            decoder.read(line)
+            if line:
+                decoder.read(line)
         if text := decoder.take():
             yield text
         if decoder.done:
             break
+        if decoder.any_text and len(chunk) < MORE_IS_THERE_BYTES:
+            await asyncio.sleep(MERGE_SECONDS)
     if not decoder.finish_reason:
         raise UpstreamFault("broken_stream", "no finish_reason", label="no finish_reason")
     if decoder.finish_reason == "content_filter":
@@ -177,12 +196,12 @@ class _Decoder:
     def read(self, line: bytes) -> None:
         """Read one line. Raises UpstreamFault for an error object and ValueError for broken JSON."""
         if not line.startswith(b"data:"):
-            return  # a comment, a blank line, or a field that chat completions do not use
+            return  # a comment, or a field that chat completions do not use
         data = line[5:].strip()
         if data == b"[DONE]":
             self.done = True
             return
-        chunk = json.loads(data)
+        chunk = _json(data.decode("utf-8", "surrogatepass"))
         if not isinstance(chunk, dict):
             raise ValueError(f"a frame that is no object: {type(chunk).__name__}")  # noqa: TRY004  # broken input, as broken JSON
         if error := chunk.get("error"):
