@@ -13,7 +13,7 @@ from rest_framework import serializers
 from accounts.current import asigned_in
 from accounts.models import User
 from generation import sse, streams, viewer
-from generation.cursor import START, Cursor, event_id
+from generation.cursor import START, Cursor, event_namer
 from generation.models import Generation
 from generation.offload import offload
 from generation.streams import EventData
@@ -72,6 +72,8 @@ async def _side_by_side(begun: Sequence[Variant], *, language: str) -> AsyncGene
         for variant in begun
     ]
     try:
+        await sse.release_request_resources()
+        yield sse.OPENING
         for _ in columns:
             while (frame := await frames.get()) is not None:
                 yield frame
@@ -93,9 +95,10 @@ async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, lang
 
 async def _frames(variant: Variant, *, language: str) -> AsyncGenerator[bytes, None]:
     generation = variant.generation
+    event_id = event_namer(generation.pk)
 
     def frame(event_type: str, cursor: Cursor, data: EventData) -> bytes:
-        return sse.frame(event_type, {"variant": variant.number, **data}, event_id=event_id(generation.pk, cursor))
+        return sse.frame(event_type, {"variant": variant.number, **data}, event_id=event_id(cursor))
 
     name: EventData = {"generation_id": str(generation.pk)}
     yield frame("metadata", START, {**name, "model": generation.only_model, "source": generation.source})

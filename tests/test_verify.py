@@ -128,7 +128,7 @@ def test_staff_verify_candidates_in_the_admin_and_have_them_asked_again(
 
     page = act_in_admin(server, staff, "verify", chosen)
 
-    assert f"openai key 1 {MODELS[0]}: streams, first token after" in page
+    assert f"Openai key 1 {MODELS[0]}: streams, first token after" in page  # the admin capitalizes messages
     assert "Allow the project this model" in page
     assert KEY not in page
     able, refused = CandidateHealth.objects.filter(model__in=MODELS[:2]).order_by("-model")
