@@ -64,15 +64,13 @@ class Server:
             return False
 
     def sleep(self) -> None:
-        """Stop the process between two transactions, asleep in one it would lock everybody else out, and let another
-        process serve the same database meanwhile."""
+        """Stop the process between two transactions: asleep in one, it would lock everybody else out."""
         lock = sqlite3.connect(connection.settings_dict["NAME"], timeout=30)
         lock.execute("BEGIN IMMEDIATE")
         self.process.send_signal(signal.SIGSTOP)
         status = Path(f"/proc/{self.process.pid}/stat")
         wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "T", what="the server's sleep")
         lock.close()
-        Path(f"{connection.settings_dict['NAME']}.serving").unlink(missing_ok=True)
 
     def wake(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -127,6 +125,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
         server = Server(process, url, log_file)
         started.append(server)
         wait_until(server.answers, what="the server's start", seconds=60)
+        # Servers of the whole session sleep while others work on the same database.
+        Path(f"{connection.settings_dict['NAME']}.serving").unlink(missing_ok=True)
         return server
 
     yield start

@@ -9,13 +9,15 @@ from django.contrib.auth.models import Group, Permission
 from django.db import connection, models
 from django.forms import model_to_dict
 from django.test import Client, RequestFactory
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, override_settings
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import strip_tags
 from knox.models import AuthToken
 
 from accounts.models import User
 from accounts.tokens import create_token
-from generation.models import Generation
+from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Spending
 from professions.models import Brief, Criterion, Profession
 from tasks import running
 from tasks.models import Simulation, Submission, Task
@@ -24,8 +26,8 @@ from tests.conftest import make_profession
 pytestmark = pytest.mark.usefixtures("static_files", "db")
 
 HOSTILE = "<script>alert(1)</script>"
-REGISTERED: list[type[models.Model]] = sorted(admin.site._registry, key=str)  # noqa: SLF001  # whatever is registered, a later app's too
-WRITTEN_BY_THE_SITE: list[type[models.Model]] = [Generation, Simulation, Task, Submission]
+REGISTERED: list[type[models.Model]] = sorted(admin.site._registry.keys() - {Spending}, key=str)  # noqa: SLF001  # whatever is registered, a later app's too; spending is one page of sums
+WRITTEN_BY_THE_SITE: list[type[models.Model]] = [Generation, Attempt, CandidateHealth, Simulation, Task, Submission]
 
 each_model = pytest.mark.parametrize("model", REGISTERED, ids=lambda model: model.__name__)
 each_log = pytest.mark.parametrize("model", WRITTEN_BY_THE_SITE, ids=lambda model: model.__name__)
@@ -44,6 +46,22 @@ def as_staff(client: Client, staff: User) -> Client:
 
 def write(generation: Generation, text: str) -> None:
     Generation.objects.filter(pk=generation.pk).update(status=Generation.Status.COMPLETED, text=text, model="gpt-test")
+    Attempt.objects.create(
+        generation=generation,
+        epoch=1,
+        number=1,
+        candidate="openai key 1 gpt-test",
+        model="gpt-test",
+        outcome=Attempt.Outcome.COMPLETED,
+        detail=HOSTILE,
+        seconds=2,
+        prompt_tokens=1000,
+        completion_tokens=200,
+        cost="0.001",
+    )
+    CandidateHealth.objects.create(
+        provider="openai", key_id=generation.pk.hex[:12], model=HOSTILE, fault="provider_error", detail=HOSTILE
+    )
 
 
 def play(user: User, profession: Profession, *, answers: int, question: str = "Mildew?", answer: str = "Cut") -> None:
@@ -269,6 +287,37 @@ def test_hostile_text_is_inert_on_every_page(as_staff: Client, model: type[model
         assert any("&lt;script&gt;alert(1)" in html for html in pages)
 
 
+def test_spending_is_summed_up_by_day_profession_model_and_person(as_staff: Client) -> None:
+    grow(0, 2)
+    play(User.objects.create(username="mallory"), make_profession(HOSTILE[:50], briefs=2), answers=2)
+    path = reverse("admin:generation_spending_changelist")
+    few = queries_for(as_staff, path)
+    listed = as_staff.get(path)
+    text = " ".join(strip_tags(listed.text).split())
+    assert (
+        "Model Texts Attempts Tokens in of these cached Tokens out Known cost (USD) gpt-test 6 6 6,000 0 1,200 0.0060"
+        in text
+    )
+    assert "gardener-0 2 2 2,000 0 400 0.0020" in text
+    assert "learner-1 2 2 2,000 0 400 0.0020" in text
+    assert "7,200 tokens spent. The site has no daily limit" in text
+    assert "Each person may spend 200,000." in text
+    assert "<script>alert" not in listed.text
+    grow(2, 12)
+    assert len(queries_for(as_staff, path)) == len(few)
+
+
+@override_settings(DAILY_TOKEN_BUDGET=10_000)
+def test_spending_shows_todays_counts_against_their_limits(as_staff: Client, alice: User) -> None:
+
+    today = timezone.now().date()
+    DailyTokens.objects.create(day=today, tokens=9_000)
+    DailyTokens.objects.create(day=today, user=alice, tokens=1_234)
+    text = " ".join(strip_tags(as_staff.get(reverse("admin:generation_spending_changelist")).text).split())
+    assert "9,000 of 10,000 tokens are spent or set aside" in text
+    assert "alice1,234" in text
+
+
 @each_model
 def test_a_learner_is_sent_to_the_log_in(client: Client, alice: User, model: type[models.Model]) -> None:
     client.force_login(alice)
@@ -299,5 +348,5 @@ def test_a_person_can_be_deleted_with_everything_they_did(as_staff: Client) -> N
     deleted = as_staff.post(page(User, "delete", learner.pk), {"post": "yes"})
     assert deleted.status_code == 302, deleted.content.decode()
     assert not User.objects.filter(pk=learner.pk).exists()
-    for model in WRITTEN_BY_THE_SITE:
+    for model in set(WRITTEN_BY_THE_SITE) - {CandidateHealth}:
         assert not model._default_manager.exists()  # noqa: SLF001  # the manager Django's own admin uses
