@@ -17,7 +17,7 @@ from tests.benchmarks.servers import Spoiled
 from tests.benchmarks.table import Row, markdown
 
 # Each is a module with `measure(directory, quick=...)`, which yields its rows.
-MEASURES = ("cpu", "first_token", "open_streams", "resuming", "growth", "pages")
+MEASURES = ("cpu", "first_token", "hedging", "open_streams", "resuming", "growth", "pages")
 
 
 def _set_up(directory: Path) -> None:

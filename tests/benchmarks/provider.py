@@ -63,6 +63,9 @@ class Pace:
     long_answers: int
     long_tokens: int
     tokens: int
+    # Every so manieth answer begins so much later than the others; 0 for none.
+    slow_every: int
+    slow_seconds: float
 
 
 @dataclass(slots=True)
@@ -80,22 +83,24 @@ class Pump:
         self._interval = 1 / pace.tokens_per_second
         # In the order in which they are due, which is that of their last tokens: the pace of all is the same.
         self._answers: deque[_Answer] = deque()
-        self._numbers = itertools.count()
+        self.answers = 0
         self._tokens = itertools.cycle(script.tokens)
         self._is_waiting = False
         self.sent = 0
         self.latest_seconds = 0.0
 
     def answer(self, transport: asyncio.Transport) -> None:
-        left = self._pace.long_tokens if next(self._numbers) < self._pace.long_answers else self._pace.tokens
+        self.answers += 1
+        left = self._pace.long_tokens if self.answers <= self._pace.long_answers else self._pace.tokens
+        is_slow = self._pace.slow_every and self.answers % self._pace.slow_every == 0
         loop = asyncio.get_running_loop()
         transport.write(_HEAD)
-        begin_at = loop.time() + self._pace.first_token_delay
+        begin_at = loop.time() + self._pace.first_token_delay + (self._pace.slow_seconds if is_slow else 0.0)
         loop.call_at(begin_at, self._begin, _Answer(transport, left, begin_at))
 
     def facts(self) -> dict[str, float]:
         late, self.latest_seconds = self.latest_seconds, 0.0
-        return {"sent": self.sent, "open": len(self._answers), "latest_seconds": late}
+        return {"answers": self.answers, "sent": self.sent, "open": len(self._answers), "latest_seconds": late}
 
     def _begin(self, answer: _Answer) -> None:
         answer.transport.write(self._script.role)
@@ -165,6 +170,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, required=True)
     parser.add_argument("--long-answers", type=int, default=0)
     parser.add_argument("--long-tokens", type=int, default=0)
+    parser.add_argument("--slow-every", type=int, default=0)
+    parser.add_argument("--slow-seconds", type=float, default=0.0)
     options = parser.parse_args()
     pace = Pace(
         tokens_per_second=options.tokens_per_second,
@@ -172,6 +179,8 @@ def main() -> None:
         long_answers=options.long_answers,
         long_tokens=options.long_tokens,
         tokens=options.tokens,
+        slow_every=options.slow_every,
+        slow_seconds=options.slow_seconds,
     )
     uvloop.run(_serve(options.port, Pump(Script.recorded(), pace)))
 

@@ -89,6 +89,8 @@ def provider(
     first_token_delay: float = 0.0,
     long_answers: int = 0,
     long_tokens: int = 0,
+    slow_every: int = 0,
+    slow_seconds: float = 0.0,
 ) -> Iterator[Provider]:
     arguments = {
         "tokens-per-second": tokens_per_second,
@@ -96,6 +98,8 @@ def provider(
         "first-token-delay": first_token_delay,
         "long-answers": long_answers,
         "long-tokens": long_tokens,
+        "slow-every": slow_every,
+        "slow-seconds": slow_seconds,
     }
     options = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "tests.benchmarks.provider", *options]
@@ -105,10 +109,11 @@ def provider(
 
 @contextmanager
 def product(directory: Path, *, environment: dict[str, str]) -> Iterator[Running]:
-    """The site as it ships: sessions, database, durable log."""
+    """The site as it ships: sessions, database, durable log. Only, the texts of a run last longer than any task's."""
     command = [sys.executable, "manage.py", "serve"]
+    long = {"LLM_TIMEOUT_SECONDS": "900"}
     with _running(
-        command, directory=directory, environment=environment, cores=SERVER_CORES, page="/healthz"
+        command, directory=directory, environment=long | environment, cores=SERVER_CORES, page="/healthz"
     ) as process:
         yield process
 
