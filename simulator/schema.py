@@ -50,6 +50,49 @@ _STREAMS = [
 ]
 
 
+_VARIANTS = """\
+Up to four models write a brief side by side, for staff. Server-Sent Events as elsewhere; each carries `variant`, the
+number of its column. The default models are those of `VARIANT_MODELS`.
+
+| type | data |
+| --- | --- |
+| `metadata` | `generation_id`, `model`, `source` |
+| `token` | `token`: text to append |
+| `reset` | `generation_id`, `reason`: forget the text so far, it begins again |
+| `done` | `full_text`, `generation_id`, `model`, `first_token_seconds`, `seconds`, tokens and `cost` |
+| `variantError` | `generation_id`, `code`, `message`, `detail`: this column has ended, the others go on |
+
+A column is resumed by itself, at `/api/generations/{id}/stream` with the last cursor of that column."""
+
+_VARIANTS_BODY = {
+    "type": "object",
+    "required": ["brief_id"],
+    "properties": {
+        "brief_id": {"type": "integer"},
+        "models": {"type": "array", "maxItems": 4, "items": {"type": "string", "minLength": 1, "maxLength": 120}},
+    },
+}
+
+
+def _variants() -> Schema:
+    return {
+        "operationId": "api_variants_stream",
+        "summary": "Variants of a brief, streamed side by side",
+        "description": _VARIANTS,
+        "tags": ["variants"],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _VARIANTS_BODY}}},
+        "security": [{"session": []}, {"token": []}],
+        "responses": {
+            "200": {"description": "the events", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            "400": {"description": "no brief named, or more than four models"},
+            "403": {"description": "not staff, or not allowed to change briefs"},
+            "404": {"description": "no such brief"},
+            "409": {"description": "no key is configured"},
+            "429": {"description": "the day's tokens are used up; Retry-After says when to come back"},
+        },
+    }
+
+
 def add_streams(result: Schema, **kwargs: object) -> Schema:
     """Describe the streams, which are plain Django views, beside the endpoints that answer whole."""
     for path, method, summary, id_type in _STREAMS:
@@ -75,5 +118,6 @@ def add_streams(result: Schema, **kwargs: object) -> Schema:
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": answer}}}
             operation["responses"]["409"] = {"description": "answered already, or not the task to answer now"}
         result["paths"].setdefault(path, {})[method] = operation
+    result["paths"]["/api/variants/stream"] = {"post": _variants()}
     result["paths"] = dict(sorted(result["paths"].items()))
     return result
