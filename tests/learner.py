@@ -16,9 +16,9 @@ import aiohttp
 
 from tests.author import Author
 
-# The lease of a process that died, the sweep that finds it, and a text; twice, because two may die in a row.
-PATIENCE_SECONDS = 60.0
-SILENCE_SECONDS = 20.0  # an open stream says something every 15 s
+# The lease of a process that died, the sweep that finds it, and a text; several times, because processes die in a row.
+PATIENCE_SECONDS = 90.0
+SILENCE_SECONDS = 30.0  # an open stream says something every 15 s
 TRY_AGAIN = {502, 503}
 
 
@@ -48,6 +48,7 @@ class Reading:
     fault: str = ""
     retryable: bool = False
     ids: set[str] = field(default_factory=set)
+    was_open: bool = False
 
     def begin_again(self) -> None:
         """Reload the page."""
@@ -93,12 +94,20 @@ class Learner:
     urls: Sequence[str]
     author: Author
     random: random.Random
+    most_thought: float
     accepted: dict[int, str] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
+    tabs: list[Reading] = field(default_factory=list)
     reports: int = 0
     breaks: int = 0
+    withdrawn: int = 0
     longest_wait: float = 0.0
+
+    @property
+    def is_in_the_middle(self) -> bool:
+        """Whether a text is growing on this learner's screen."""
+        return any(tab.text and not tab.ending for tab in self.tabs)
 
     @property
     def current(self) -> Ask:
@@ -110,7 +119,7 @@ class Learner:
             await self.call("POST", "/api/simulations", {"profession_id": self.profession}, expected=201)
             reading = await self.text_of(self.current)
             while reading.ending != "completed":
-                await self.breathe()
+                await asyncio.sleep(self.random.uniform(0, self.most_thought))  # a learner thinks
                 reading = await self.hand_in(reading.task_id)
             self.reports += 1
 
@@ -175,6 +184,13 @@ class Learner:
             ask = self.current
 
     async def _read(self, reading: Reading, ask: Ask, *, may_cancel: bool) -> None:
+        self.tabs.append(reading)
+        try:
+            await self._read_to_the_end(reading, ask, may_cancel=may_cancel)
+        finally:
+            self.tabs.remove(reading)
+
+    async def _read_to_the_end(self, reading: Reading, ask: Ask, *, may_cancel: bool) -> None:
         while True:
             # A tab that nobody else works in may be stopped; its learner does that after some pieces of the text.
             cancel_after = self.random.randint(1, 15) if may_cancel and self.chance(0.08) else None
@@ -196,8 +212,10 @@ class Learner:
             ways.append(self.current)
         if reading.generation_id:
             ways.append(Ask("GET", f"/api/generations/{reading.generation_id}/stream"))
-        if self.chance(0.3):
+        # Once for each connection that was there, or while a server starts everybody would reload sooner or later.
+        if reading.was_open and self.chance(0.25):
             reading.begin_again()
+        reading.was_open = False
         return self.random.choice(ways)
 
     async def _follow(self, reading: Reading, ask: Ask, *, cancel_after: int | None) -> None:
@@ -211,11 +229,13 @@ class Learner:
                 raise Lost(f"{ask} got {response.status}: {await response.text()}")
             if ask.body is not None:
                 self.accepted[ask.task_id] = ask.body["answer"]
+            reading.was_open = True
             resumed, number = bool(reading.cursor), 0
             async for event in _events(response):
                 number += 1
                 if resumed and event["type"] == "metadata":
                     raise Lost("a resumed stream began again")
+                self.withdrawn += bool(event["type"] == "reset" and reading.text)
                 reading.take(event)
                 self._check(reading)
                 if reading.ending or number == drop_after:
@@ -276,7 +296,7 @@ class Learner:
             await self.breathe()
 
     async def breathe(self) -> None:
-        """Think, or wait as a browser does before it comes back; a server may take seconds to start again."""
+        """Wait as a browser does before it comes back; a server may take seconds to start again."""
         await asyncio.sleep(self.random.uniform(0.05, 0.4))
 
     def chance(self, share: float) -> bool:

@@ -39,6 +39,8 @@ MOST_THREADS = 30
 MOST_CONNECTIONS_OF_A_PROCESS = 8
 # What a process that leaves politely may take.
 LEAVING_SECONDS = 5.0
+# So many learners see their texts break off when a process ends.
+IN_THE_MIDDLE = 3
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Plan:
     learners: int
     kill_every: float
     seed: int
+    most_thought: float = 0.2
     fault_share: float = 0.03
 
     @classmethod
@@ -55,7 +58,7 @@ class Plan:
         seed = int(os.environ.get("SOAK_SEED") or secrets.randbelow(10**6))
         minutes = float(os.environ.get("SOAK_MINUTES") or 0)
         if minutes:
-            return cls(seconds=minutes * 60, learners=40, kill_every=20, seed=seed)
+            return cls(seconds=minutes * 60, learners=40, kill_every=20, seed=seed, most_thought=3)
         return cls(seconds=8, learners=15, kill_every=8, seed=seed)
 
     @property
@@ -163,7 +166,8 @@ class Soak:
         logger.info("%s", self)
 
     def is_over(self) -> bool:
-        return time.monotonic() > self.began + self.plan.seconds
+        """Whether the time is over, and one process at least was ended in it, however slow the machine is."""
+        return bool(self.ends) and time.monotonic() > self.began + self.plan.seconds
 
     async def _play(self, tokens: list[str]) -> None:
         connector = aiohttp.TCPConnector(limit=0)
@@ -178,6 +182,7 @@ class Soak:
                     urls=self.site.urls,
                     author=self.author,
                     random=random.Random(f"{self.plan.seed} learner {number}"),  # noqa: S311  # repeatable, no secret
+                    most_thought=self.plan.most_thought,
                 )
                 for number, token in enumerate(tokens)
             ]
@@ -191,12 +196,11 @@ class Soak:
 
     async def _kill(self) -> None:
         """End one process after the other, mostly without warning; the first is spared towards the end."""
+        await asyncio.sleep(self.plan.kill_every / 2)  # half of the pace of the plan, so that short ones have a kill
         for number in itertools.count():
-            due = self.began + self.plan.kill_every * (number + 0.5)
-            await asyncio.sleep(max(0.0, due - time.monotonic()))  # the pace of the plan
-            if self.is_over():
+            if not await self._some_are_in_the_middle():
                 return
-            victims = range(1 if self._is_sparing else 0, len(self.site.servers))
+            victims = range(1 if self.ends and self._is_sparing else 0, len(self.site.servers))
             if not victims:
                 return
             victim = victims[number % len(victims)]
@@ -205,6 +209,15 @@ class Soak:
             took = await asyncio.to_thread(self.site.replace, victim, by_signal=by_signal)
             if by_signal == signal.SIGTERM:
                 self.exits.append(took)
+            await asyncio.sleep(self.plan.kill_every)  # the pace of the plan
+
+    async def _some_are_in_the_middle(self) -> bool:
+        """Wait until an end would hurt; False when the time is over before."""
+        while sum(learner.is_in_the_middle for learner in self.learners) < IN_THE_MIDDLE:
+            if self.is_over():
+                return False
+            await asyncio.sleep(0.02)  # between two looks at the condition
+        return not self.is_over()
 
     @property
     def _is_sparing(self) -> bool:
@@ -305,6 +318,10 @@ class Soak:
             if after > before * 1.03 + spare:
                 yield f"{name} from {before:.0f} to {after:.0f}"
 
+    def was_rough(self) -> bool:
+        """Whether anything happened that could have lost something."""
+        return bool(self.ends) and any(row["epoch"] > 1 for row in self.rows.texts.values())
+
     def slow_exits(self) -> list[float]:
         return [took for took in self.exits if took > LEAVING_SECONDS]
 
@@ -319,6 +336,7 @@ class Soak:
                 f"{len(texts)} texts {statuses}, {sum(row['epoch'] > 1 for row in texts.values())} begun again",
                 f"{sum(map(len, self.author.calls.values()))} provider calls, "
                 f"{sum(self.author.faulty.values())} faulty, {sum(learner.breaks for learner in learners)} breaks, "
+                f"{sum(learner.withdrawn for learner in learners)} texts withdrawn on a screen, "
                 f"longest wait {max(learner.longest_wait for learner in learners):.1f} s",
                 *(
                     f"{sample.second:.0f} s: {sample.megabytes:.0f} MB, {sample.threads} threads, "

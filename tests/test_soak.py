@@ -28,6 +28,7 @@ def play_at_random(provider: FakeOpenAI) -> Play:
     def play(site: Site) -> None:
         soak = Soak(site, provider, Plan.from_environment())
         soak.run()
+        assert soak.was_rough()
         assert soak.answers_lost_or_stored_twice() == []
         assert soak.texts_that_nobody_wrote() == []
         assert soak.texts_seen_otherwise() == []
