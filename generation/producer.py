@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from generation.log import make_log
 from generation.models import RENEW_SECONDS, Generation
-from generation.offload import offload
+from generation.offload import offload, offload_ahead
 from generation.upstream import Ending, Pieces, authored, chat
 from generation.upstream.faults import UpstreamFault
 
@@ -123,7 +123,7 @@ async def _renew_leases() -> None:
         if not claimed:
             continue
         try:
-            kept = await offload(Generation.objects.renew, claimed, owner=OWNER)
+            kept = await offload_ahead(Generation.objects.renew, claimed, owner=OWNER)
         except DatabaseError:
             # The next round may succeed. If none does, the leases run out, and that is right: somebody else takes over.
             logger.exception("leases could not be renewed")
