@@ -35,7 +35,8 @@ logger = logging.getLogger("soak")
 
 # A process that was killed keeps its claims for 15 s; another one looks every 3 s or so, and then writes.
 LEASE_AND_A_BIT = 30.0
-MOST_THREADS = 30
+# Of a process that nobody asks anything. A request that waits for a whole text holds one more.
+MOST_THREADS_AT_REST = 20
 MOST_CONNECTIONS_OF_A_PROCESS = 8
 # What a process that leaves politely may take.
 LEAVING_SECONDS = 5.0
@@ -119,7 +120,7 @@ class Site:
         return "".join(server.log for server in self.past + self.servers)
 
     def replace(self, place: int, *, by_signal: signal.Signals) -> float:
-        """End a process and start another at the same port; the seconds that its end took."""
+        """End a process and start another at the same port; the seconds that the end took."""
         old = self.servers[place]
         asked = time.monotonic()
         old.process.send_signal(by_signal)
@@ -148,7 +149,8 @@ class Soak:
         self.plan = plan
         self.author = Author(provider, seed=plan.seed, fault_share=plan.fault_share)
         self.learners: list[Learner] = []
-        self.ends: list[float] = []
+        # From when a process was told to end, or killed, to when another could be started.
+        self.ends: list[tuple[float, float]] = []
         self.exits: list[float] = []
         self.samples: list[Sample] = []
         self.connections: list[int] = []
@@ -162,6 +164,7 @@ class Soak:
         self.began = time.monotonic()
         run_async(self._play(tokens))
         self.ended = time.monotonic()
+        self._rest()
         wait_until(self._everything_ended, what="the end of every text", seconds=LEASE_AND_A_BIT)
         logger.info("%s", self)
 
@@ -205,8 +208,9 @@ class Soak:
                 return
             victim = victims[number % len(victims)]
             by_signal = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
-            self.ends.append(time.monotonic())
+            told = time.monotonic()
             took = await asyncio.to_thread(self.site.replace, victim, by_signal=by_signal)
+            self.ends.append((told, time.monotonic()))
             if by_signal == signal.SIGTERM:
                 self.exits.append(took)
             await asyncio.sleep(self.plan.kill_every)  # the pace of the plan
@@ -230,6 +234,16 @@ class Soak:
                 self.samples.append(Sample.of(pid, second=time.monotonic() - self.began))
             self.connections.append(await asyncio.to_thread(self.site.connections))
             await asyncio.sleep(1)  # between two samples
+
+    def _rest(self) -> None:
+        """Wait until connections that nobody uses are closed, and see what the processes still hold."""
+        pids = [server.process.pid for server in self.site.servers]
+
+        def look() -> bool:
+            self.at_rest = [Sample.of(pid, second=time.monotonic() - self.began) for pid in pids]
+            return max(sample.threads for sample in self.at_rest) <= MOST_THREADS_AT_REST
+
+        wait_until(look, what="threads that end", seconds=LEASE_AND_A_BIT)
 
     def _everything_ended(self) -> bool:
         rows = self.site.rows()
@@ -293,7 +307,8 @@ class Soak:
     def _ends_between(self, calls: list[Any]) -> int:
         if not calls:
             return 0
-        return sum(calls[0].received_at <= moment <= calls[-1].received_at for moment in self.ends)
+        first, last = calls[0].received_at, calls[-1].received_at
+        return sum(told <= last and gone >= first for told, gone in self.ends)
 
     def errors_logged(self) -> list[str]:
         """Give errors and tracebacks of the servers. That Django calls every 502 and 503 an error is none."""
@@ -306,8 +321,9 @@ class Soak:
         return list(self._what_grew())
 
     def _what_grew(self) -> Iterator[str]:
-        if max(sample.threads for sample in self.samples) > MOST_THREADS:
-            yield f"{max(sample.threads for sample in self.samples)} threads"
+        yield from (
+            f"{sample.threads} threads at rest" for sample in self.at_rest if sample.threads > MOST_THREADS_AT_REST
+        )
         if max(self.connections) > MOST_CONNECTIONS_OF_A_PROCESS * len(self.site.servers):
             yield f"{max(self.connections)} database connections"
         if not self.plan.is_long:
@@ -343,6 +359,7 @@ class Soak:
                     f"{sample.descriptors} descriptors"
                     for sample in (self.calm[0], self.calm[len(self.calm) // 2], self.calm[-1])
                 ),
+                *(f"at rest: {sample.threads} threads, {sample.descriptors} descriptors" for sample in self.at_rest),
                 f"at most {max(self.connections)} database connections",
             ]
         )
