@@ -118,9 +118,10 @@ def test_a_process_that_slept_through_its_lease_writes_nothing_more(
     provider.script(Behaviour(tokens=TOKENS, hold_after=10), Behaviour(text="The successor's text.", hold_after=2))
     with at_first.stream(site.current) as one:
         one.until("token")
-        site.first.process.send_signal(signal.SIGSTOP)
         with at_second.stream(site.current) as other:
-            seen = other.until("reset")
+            seen = other.until("token")
+            site.first.process.send_signal(signal.SIGSTOP)
+            seen += other.until("reset")
             provider.wait_for(lambda fake: len(fake.requests) == 2 and fake.requests[1].held)
             site.first.process.send_signal(signal.SIGCONT)
             provider.release(provider.requests[0])
