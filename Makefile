@@ -1,6 +1,7 @@
 # `make run` serves the site from a fresh clone; `make test` runs what CI runs. Both need Python 3.11 or later and nothing else.
 
 PORT ?= 8000
+MINUTES ?= 10
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 VENDOR := simulator/static/vendor
@@ -11,7 +12,7 @@ BASE_PYTHON := $(shell for candidate in python3 python3.14 python3.13 python3.12
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: run dev test check bench lock clean install vendor
+.PHONY: run dev test soak check bench lock clean install vendor
 
 run: $(VENV)/.run $(VENDOR)/.copied
 	$(PYTHON) manage.py serve --port $(PORT)
@@ -34,6 +35,10 @@ test: check
 # What streams and pages cost, beside peers; prints the table of docs/benchmarks.md.
 bench: $(VENV)/.dev $(VENDOR)/.copied
 	@$(PYTHON) -m tests.benchmarks $(ARGS)
+
+# Learners at random while processes die, MINUTES on each kind of site. SOAK_SEED=... repeats their choices.
+soak: $(VENV)/.dev
+	SOAK_MINUTES=$(MINUTES) $(PYTHON) -m pytest tests/test_soak.py --log-cli-level=INFO $(ARGS)
 
 # Versions and hashes of everything, from pyproject.toml.
 lock: $(VENV)/.dev

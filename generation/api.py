@@ -3,6 +3,7 @@
 import uuid
 
 from asgiref.sync import async_to_sync
+from django.db import connections
 from django.http import Http404, HttpRequest, HttpResponseBase
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
@@ -84,6 +85,8 @@ class GenerationCancel(APIView):
     @extend_schema(request=None, responses=GenerationSerializer)
     def post(self, request: Request, pk: uuid.UUID) -> Response:
         generation = get_object_or_404(Generation.objects.visible_to(signed_in(request)), pk=pk)
+        # Cancelling needs a connection of its own, and this one would stay taken meanwhile.
+        connections.close_all()
         async_to_sync(producer.cancel)(generation.pk)
         generation.refresh_from_db()
         return Response(GenerationSerializer(generation).data)

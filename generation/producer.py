@@ -24,7 +24,7 @@ from generation import budget
 from generation.budget import SetAside
 from generation.log import make_log
 from generation.models import RENEW_SECONDS, Attempt, Generation
-from generation.offload import offload
+from generation.offload import offload, offload_ahead
 from generation.upstream import authored
 from generation.upstream.faults import UpstreamFault
 from generation.walk import NoCandidateLeft, Walk
@@ -126,7 +126,7 @@ async def _renew_leases() -> None:
         if not claimed:
             continue
         try:
-            kept = await offload(Generation.objects.renew, claimed, owner=OWNER)
+            kept = await offload_ahead(Generation.objects.renew, claimed, owner=OWNER)
         except DatabaseError:
             # The next round may succeed. If none does, the leases run out, and that is right: somebody else takes over.
             logger.exception("leases could not be renewed")

@@ -1,6 +1,7 @@
 """Fixtures: real servers in processes of their own, on the test database, with a fake provider behind them."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -83,6 +84,17 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def new_tokens(count: int, *, environment: dict[str, str]) -> list[str]:
+    """Make learners on the site that runs with this environment and give a token of each."""
+    code = (
+        "import uuid; from accounts.models import User; from accounts.tokens import create_token\n"
+        f"for _ in range({count}): print('token', create_token(User.objects.create(username=str(uuid.uuid4()))))"
+    )
+    shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
+    printed = subprocess.run(shell, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    return re.findall(r"token (\w+)", printed.stdout)
 
 
 @contextmanager

@@ -293,6 +293,9 @@ class RecordedRequest:
         return f"{self.method} {self.path} model={self.model} key={mask(self.key or '')} {sent} {flags}".rstrip()
 
 
+Answer: TypeAlias = Behaviour | Callable[[RecordedRequest], Behaviour]
+
+
 def _text_of(content: Json) -> str:
     if isinstance(content, str):
         return content
@@ -679,13 +682,14 @@ def _retry_headers(seconds: float) -> dict[str, str]:
 class FakeOpenAI:
     """The server, in a thread of its own. All of its methods and attributes may be used from any thread.
 
-    `default` is what a chat request gets; `route` is asked before it and `script` before that. `keys` are the API keys
-    that are let in (None: any, and none at all). `remember` limits how many requests are kept (None: all).
+    `default` is what a chat request gets, or a quick function that says it for each; `route` is asked before it and
+    `script` before that. `keys` are the API keys that are let in (None: any, and none at all). `remember` limits how
+    many requests are kept (None: all).
     """
 
-    def __init__(self, port: int = 0, *, default: Behaviour | None = None, remember: int | None = None) -> None:
+    def __init__(self, port: int = 0, *, default: Answer | None = None, remember: int | None = None) -> None:
         self.port = port
-        self._initial = default or Behaviour()
+        self._initial: Answer = default or Behaviour()
         self._remember = remember
         self._changed = threading.Condition()
         self._open: dict[RecordedRequest, _Exchange] = {}
@@ -694,7 +698,7 @@ class FakeOpenAI:
         self._forget()
 
     def _forget(self) -> None:
-        self.default = self._initial
+        self.default: Answer = self._initial
         self.keys: set[str] | None = None
         self.models: tuple[str, ...] = MODELS
         self.requests: list[RecordedRequest] = []
@@ -862,7 +866,8 @@ class FakeOpenAI:
 
     def _standing_behaviour(self, record: RecordedRequest) -> Behaviour:
         routes = ((record.key, record.model), (record.key, None), (None, record.model))
-        return next((self._routes[route] for route in routes if route in self._routes), self.default)
+        answer = next((self._routes[route] for route in routes if route in self._routes), self.default)
+        return answer if isinstance(answer, Behaviour) else answer(record)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,10 +1,6 @@
 """A site of many processes on PostgreSQL and Redis."""
 
-import re
-import subprocess
-import sys
-
-from tests.conftest import KEY, ROOT, Server, ServerStarter
+from tests.conftest import KEY, Server, ServerStarter, new_tokens
 from tests.fake_openai import FakeOpenAI
 from tests.stores import Postgres, Redis
 
@@ -46,13 +42,7 @@ class Site:
 
     def new_tokens(self, count: int) -> list[str]:
         """Make other learners and give a token of each."""
-        code = (
-            "import uuid; from accounts.models import User; from accounts.tokens import create_token\n"
-            f"for _ in range({count}): print('token', create_token(User.objects.create(username=str(uuid.uuid4()))))"
-        )
-        shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
-        printed = subprocess.run(shell, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=True)
-        return re.findall(r"token (\w+)", printed.stdout)
+        return new_tokens(count, environment=self.environment)
 
     @property
     def current(self) -> str:

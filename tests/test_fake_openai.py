@@ -675,6 +675,12 @@ def test_scripts_come_before_routes_and_narrow_routes_before_wide_ones(fake: Fak
         assert text_of(ask(bob, model="gpt-5")) == "default"
 
 
+def test_a_function_may_say_what_each_request_gets(fake: FakeOpenAI, client: OpenAI) -> None:
+    fake.default = lambda request: Behaviour(text=f"You said {request.last_user_message}.")
+    assert ask(client, "Hello").choices[0].message.content == "You said Hello."
+    assert ask(client, "Bye").choices[0].message.content == "You said Bye."
+
+
 def test_a_route_to_everything_is_refused(fake: FakeOpenAI) -> None:
     with pytest.raises(ValueError, match=r"fake\.default"):
         fake.route(Behaviour())

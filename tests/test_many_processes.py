@@ -1,5 +1,6 @@
 """Two server processes on PostgreSQL and Redis: whatever happens to one, nobody loses a text."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 
@@ -78,9 +79,9 @@ def test_a_process_that_slept_through_its_lease_writes_nothing_more(
     with at_first.stream(site.current) as one:
         one.until("token")
         with at_second.stream(site.current) as other:
-            other.until("token")  # what nobody else saw need not be withdrawn
+            seen = other.until("token")
             site.first.process.send_signal(signal.SIGSTOP)
-            seen = other.until("reset")
+            seen += other.until("reset")
             provider.wait_for(lambda fake: len(fake.requests) == 2 and fake.requests[1].held)
             site.first.process.send_signal(signal.SIGCONT)
             provider.release(provider.requests[0])
@@ -173,6 +174,30 @@ def test_cancelling_at_another_process_closes_the_providers_socket(
         seen += list(one)
     assert seen[-1]["data"]["code"] == "cancelled"
     assert site.status() == ("cancelled", 1, "".join(TOKENS[:10]))
+
+
+def test_more_people_cancel_at_once_than_there_are_connections(site: Site, provider: FakeOpenAI) -> None:
+    provider.default = Behaviour(tokens=TOKENS, hold_after=10)
+    tokens = site.new_tokens(24)
+
+    async def play() -> list[str]:
+        async with Crowd() as crowd:
+            await crowd.first_tokens([site.first.url + site.current], tokens)
+
+            async def stop(token: str) -> str:
+                headers = {"Authorization": f"Bearer {token}"}
+                async with crowd.session.get(f"{site.first.url}/api/simulations", headers=headers) as response:
+                    (simulation,) = await response.json()
+                address = f"{site.first.url}/api/simulations/{simulation['id']}"
+                async with crowd.session.get(address, headers=headers) as response:
+                    (task,) = (await response.json())["tasks"]
+                address = f"{site.first.url}/api/generations/{task['generation_id']}/cancel"
+                async with asyncio.timeout(15), crowd.session.post(address, headers=headers) as response:
+                    return str((await response.json())["status"])
+
+            return await asyncio.gather(*map(stop, tokens))
+
+    assert set(run_async(play())) == {"cancelled"}
 
 
 def test_a_process_that_is_asked_to_leave_sends_its_viewers_to_the_other(

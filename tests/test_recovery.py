@@ -112,6 +112,20 @@ def test_a_text_that_nobody_comes_back_for_is_finished_by_a_timers_command(
     assert Generation.objects.get().text == profession.ordered_briefs[0].authored_text
 
 
+def test_a_producer_that_lost_its_claim_stores_nothing(transactional_db: None, alice: User) -> None:
+    row = Generation.objects.create(user=alice, kind="task", source=Generation.Source.MODEL)
+    slept = Generation.objects.claim(row.pk, owner="slept")
+    Generation.objects.expire_leases()
+    successor = Generation.objects.claim(row.pk, owner="successor")
+    assert slept is not None
+    assert successor is not None
+    assert not slept.save_end(Generation.Status.COMPLETED, text="Too late.")
+    assert successor.save_end(Generation.Status.COMPLETED, text="The successor's text.")
+    assert not slept.save_end(Generation.Status.FAILED, text="Much too late.")
+    row.refresh_from_db()
+    assert (row.status, row.text, row.epoch) == ("completed", "The successor's text.", 2)
+
+
 def test_a_text_whose_producers_die_again_and_again_fails_and_can_be_asked_for_again(
     own_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
 ) -> None:
