@@ -369,4 +369,6 @@ def test_the_page_has_no_serious_barrier(
     for summary in page.locator("summary").all():
         summary.click()
     look("earlier")
+    page.set_viewport_size({"width": 320, "height": 800})
+    look("at 320 px")
     assert barriers == []
