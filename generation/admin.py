@@ -66,9 +66,7 @@ class GenerationAdmin(ReadOnlyAdmin, admin.ModelAdmin[Generation]):
 
     @admin.display(description=_("seconds"))
     def seconds(self, generation: Generation) -> str:
-        if generation.started_at is None or generation.finished_at is None:
-            return ""
-        return f"{(generation.finished_at - generation.started_at).total_seconds():.1f}"
+        return "" if generation.seconds is None else f"{generation.seconds:.1f}"
 
 
 @admin.register(Attempt)

@@ -1,5 +1,5 @@
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -9,13 +9,17 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from accounts.current import signed_in
 from generation.upstream import candidates
+from generation.upstream.faults import FAULTS
 from professions import variants
-from professions.models import Brief, Criterion, Profession
+from professions.markdown import to_html
+from professions.models import Brief, Criterion, Profession, Variant
 from simulator.problems import Conflict
 
 EARLIER_VARIANTS = 20
@@ -63,6 +67,19 @@ class CriterionInline(admin.StackedInline[Criterion, Brief]):
     fields = ["order", "title", "slug", "points", "levels"]
 
 
+class EarlierVariant(NamedTuple):
+    """A row of the list below the columns. `trouble`: why there is no whole text."""
+
+    variant: Variant
+    html: SafeString
+    trouble: str | Promise
+
+    @classmethod
+    def of(cls, variant: Variant) -> "EarlierVariant":
+        fault = FAULTS.get(variant.generation.fault)
+        return cls(variant, to_html(variant.generation.text), fault.message if fault else "")
+
+
 @admin.register(Brief)
 class BriefAdmin(admin.ModelAdmin[Brief]):
     list_display = ["title", "profession", "order", "time_limit_minutes"]
@@ -98,14 +115,16 @@ class BriefAdmin(admin.ModelAdmin[Brief]):
     def variants(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Let several models write the brief side by side."""
         brief = self._brief(request, pk)
+        models = settings.VARIANT_MODELS[: variants.MOST_VARIANTS]
+        earlier = brief.variants.select_related("generation")[:EARLIER_VARIANTS]
         context = {
             **self.admin_site.each_context(request),
             "title": _("Variants of “%(brief)s”") % {"brief": brief.title},
             "opts": self.opts,
             "brief": brief,
-            "models": settings.VARIANT_MODELS[: variants.MOST_VARIANTS],
+            "models": models + [""] * (variants.MOST_VARIANTS - len(models)),
             "known_models": sorted({one.model for one in candidates.all_of_use()}),
-            "earlier": brief.variants.select_related("generation")[:EARLIER_VARIANTS],
+            "earlier": [EarlierVariant.of(variant) for variant in earlier],
         }
         return TemplateResponse(request, "admin/professions/variants.html", context)
 

@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from accounts.models import User
 from accounts.tokens import create_token
@@ -315,3 +315,20 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     with_context.set_default_timeout(15_000)
     yield with_context
     with_context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page that fails its test when it asks another host for anything, or when a script or a policy complains."""
+    page = context.new_page()
+    foreign: list[str] = []
+    complaints: list[str] = []
+    page.on(
+        "request",
+        lambda asked: None if re.match(r"http://127\.0\.0\.1:|data:", asked.url) else foreign.append(asked.url),
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
+    yield page
+    assert foreign == []
+    assert complaints == []

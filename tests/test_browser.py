@@ -1,12 +1,11 @@
 """Learners in a real browser."""
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from generation.models import CandidateHealth
 from professions.models import Brief, Profession
@@ -26,23 +25,6 @@ WATCH_GROWTH = """
     };
     new MutationObserver(look).observe(document, {subtree: true, childList: true, characterData: true});
 """
-
-
-@pytest.fixture
-def page(context: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A page that fails its test when it asks another host for anything, or when a script or a policy complains."""
-    page = context.new_page()
-    foreign: list[str] = []
-    complaints: list[str] = []
-    page.on(
-        "request",
-        lambda asked: None if re.match(r"http://127\.0\.0\.1:|data:", asked.url) else foreign.append(asked.url),
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda line: complaints.append(line.text) if "Content Security Policy" in line.text else None)
-    yield page
-    assert foreign == []
-    assert complaints == []
 
 
 def start_as_guest(page: Page, server: Server, slug: str) -> None:

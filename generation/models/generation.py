@@ -218,6 +218,13 @@ class Generation(models.Model):
         return self.status in FINAL
 
     @property
+    def seconds(self) -> float | None:
+        """How long it took from the beginning of its writing to its end."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
     def end_cursor(self) -> Cursor:
         """Where the event that ends this text stands."""
         return Cursor(self.epoch, len(self.text) + 1)

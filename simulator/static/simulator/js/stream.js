@@ -5,7 +5,7 @@ import { ApiError, send } from "./api.js";
  * @typedef {{type: string, data: any}} StreamEvent
  *
  * @typedef {object} Listener
- * @property {(event: StreamEvent) => void} onEvent
+ * @property {(event: StreamEvent, cursor: string) => void} onEvent with the position behind the event
  * @property {() => void} onGiveUp streaming failed twice, or the server says that there is nothing more: ask the plain endpoint
  */
 
@@ -81,7 +81,7 @@ export function follow(url, { onEvent, onGiveUp }, cursor = "") {
       failures = event.type === "reconnect" ? -RESTART_GRACE : -1;
       generationId = event.data.generation_id || generationId;
       if (LAST.has(event.type)) close();
-      onEvent(event);
+      onEvent(event, cursor);
     };
 
     source.onerror = () => {
@@ -102,25 +102,49 @@ export function follow(url, { onEvent, onGiveUp }, cursor = "") {
 }
 
 /**
- * Reads one answer to POST. Resolves when the stream ends, for whatever reason.
- * @param {Response} response
+ * What takes a stream read by POST apart; null if the file for it could not be loaded.
+ * @returns {Promise<typeof import("../../vendor/eventsource-parser.js").createParser | null>}
+ */
+export function loadParser() {
+  return import("../../vendor/eventsource-parser.js").then(
+    ({ createParser }) => createParser,
+    () => null,
+  );
+}
+
+/**
+ * Sends once by POST and reads the answer. Resolves when it ends, for whatever reason; raises ApiError when the server
+ * refuses or is not reached, something else when the connection breaks or falls silent.
+ * @param {string} url
+ * @param {{body: object, csrf: string}} request
  * @param {(event: StreamEvent, cursor: string) => void} onEvent
- * @param {() => void} onLife any byte arrived
  * @param {typeof import("../../vendor/eventsource-parser.js").createParser} createParser
  */
-async function read(response, onEvent, onLife, createParser) {
+export async function read(url, { body, csrf }, onEvent, createParser) {
   const parser = createParser({
     onEvent(message) {
       const event = parse(message.data);
       if (event) onEvent(event, message.id ?? "");
     },
   });
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  for (;;) {
-    const { value, done } = (await reader?.read()) ?? { value: "", done: true };
-    if (done) return;
-    onLife();
-    parser.feed(value);
+  const abort = new AbortController();
+  let timer = 0;
+  const watch = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => abort.abort(), SILENCE_MS);
+  };
+  watch();
+  try {
+    const response = await send(url, { method: "POST", body, csrf, accept: "text/event-stream", signal: abort.signal });
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { value, done } = (await reader?.read()) ?? { value: "", done: true };
+      if (done) return;
+      watch();
+      parser.feed(value);
+    }
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -133,38 +157,26 @@ async function read(response, onEvent, onLife, createParser) {
  * @returns {Promise<{close: () => void} | null>} what follows by GET, or null if the stream came to its end or was given up;
  *   raises ApiError when the server refuses
  */
-export async function post(url, { body, csrf }, { onEvent, onGiveUp }) {
+export async function post(url, request, { onEvent, onGiveUp }) {
   let cursor = "";
   let generationId = "";
   let lastType = "";
 
-  const library = await import("../../vendor/eventsource-parser.js").catch(() => null);
-  for (let attempt = 0; library && attempt < TRIES && !lastType; attempt += 1) {
+  /** @param {StreamEvent} event  @param {string} id */
+  function take(event, id) {
+    cursor = id || cursor;
+    generationId = event.data.generation_id || generationId;
+    lastType = event.type;
+    onEvent(event, cursor);
+  }
+
+  const createParser = await loadParser();
+  for (let attempt = 0; createParser && attempt < TRIES && !lastType; attempt += 1) {
     if (attempt) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-    const abort = new AbortController();
-    let timer = 0;
-    const watch = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => abort.abort(), SILENCE_MS);
-    };
-    watch();
     try {
-      const response = await send(url, { method: "POST", body, csrf, accept: "text/event-stream", signal: abort.signal });
-      await read(
-        response,
-        (event, id) => {
-          cursor = id || cursor;
-          generationId = event.data.generation_id || generationId;
-          lastType = event.type;
-          onEvent(event);
-        },
-        watch,
-        library.createParser,
-      );
+      await read(url, request, take, createParser);
     } catch (error) {
       if (error instanceof ApiError && !error.transient) throw error;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
