@@ -100,7 +100,8 @@ def refuse_if_full(user_id: int) -> None:
 
 
 @contextmanager
-def _counted(user_id: int) -> Iterator[None]:
+def counted(user_id: int) -> Iterator[None]:
+    """Count an open stream of a person, for `refuse_if_full`."""
     _open[user_id] += 1
     try:
         yield
@@ -115,7 +116,7 @@ async def _frames(
 ) -> AsyncGenerator[bytes, None]:
     presentation = _presentations.get(generation.kind) or PlainText()
     name = event_namer(generation.pk)
-    with _counted(generation.user_id):
+    with counted(generation.user_id):
         await sse.release_request_resources()
         yield sse.OPENING
         if cursor is None:

@@ -101,7 +101,9 @@ async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Eve
 
 
 def _row(generation_id: uuid.UUID) -> Generation | None:
-    return Generation.objects.filter(pk=generation_id, user__is_active=True).first()
+    # What is asked and what an author wrote is as long as the text itself, and no viewer shows it.
+    rows = Generation.objects.defer("messages", "authored_text")
+    return rows.filter(pk=generation_id, user__is_active=True).first()
 
 
 async def _arrivals(channel: Channel, *, after: Cursor, look_at: float) -> Sequence[Text | Reset]:

@@ -21,6 +21,8 @@ from generation.upstream.faults import UpstreamFault
 
 logger = logging.getLogger("generation.walk")
 
+# A deadline is moved when it is this share of its time too early: each move costs more than most that a piece needs.
+SLACK = 0.01
 # Of all texts, how many may get a rival: an outage makes every text slow, and must not double what is asked.
 HEDGED_SHARE = 0.05
 MOST_HEDGES_AT_ONCE = 5.0
@@ -167,7 +169,9 @@ class Walk:
             while not isinstance(piece, Ending):
                 one.characters += len(piece)
                 self.take(piece)
-                deadline.reschedule(min(self._until, self._loop.time() + settings.LLM_IDLE_SECONDS))
+                due = min(self._until, self._loop.time() + settings.LLM_IDLE_SECONDS)
+                if due - (deadline.when() or 0) > settings.LLM_IDLE_SECONDS * SLACK:
+                    deadline.reschedule(due)
                 piece = await anext(one.pieces)
         return piece
 

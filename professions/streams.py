@@ -50,7 +50,7 @@ async def variants_stream(request: HttpRequest) -> HttpResponseBase:
     form.is_valid(raise_exception=True)
     wanted = form.validated_data
     begun = await sync_to_async(_begin)(user, wanted["brief_id"], wanted.get("models", ()))
-    return sse.stream_response(_side_by_side(begun, language=translation.get_language()))
+    return sse.stream_response(_side_by_side(begun, user_id=user.pk, language=translation.get_language()))
 
 
 def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
@@ -62,8 +62,17 @@ def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
     return variants.begin(brief, models=models, staff=user)
 
 
-async def _side_by_side(begun: Sequence[Variant], *, language: str) -> AsyncGenerator[bytes, None]:
+async def _side_by_side(begun: Sequence[Variant], *, user_id: int, language: str) -> AsyncGenerator[bytes, None]:
     """Yield the frames of all variants as they come; ends when the last of them has ended."""
+    with streams.counted(user_id):
+        await sse.release_request_resources()
+        yield sse.OPENING
+        async with aclosing(_merged(begun, language=language)) as frames:
+            async for frame in frames:
+                yield frame
+
+
+async def _merged(begun: Sequence[Variant], *, language: str) -> AsyncGenerator[bytes, None]:
     frames: asyncio.Queue[bytes | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     # A context of their own: the request's holds an executor that is shut down.
@@ -72,8 +81,6 @@ async def _side_by_side(begun: Sequence[Variant], *, language: str) -> AsyncGene
         for variant in begun
     ]
     try:
-        await sse.release_request_resources()
-        yield sse.OPENING
         for _ in columns:
             while (frame := await frames.get()) is not None:
                 yield frame

@@ -19,11 +19,40 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+# Until its first byte a stream holds a thread and mostly a database connection, as any request does. After a restart
+# all readers come back at the same moment, so only so many of them are let in at a time.
+_turns = asyncio.Semaphore(12)
+
+
 async def application(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _live(receive, send)
+    elif scope["method"] == "GET" and scope["path"].endswith("/stream"):
+        await _in_turn(scope, receive, send)
     else:
         await site(scope, receive, send)  # type: ignore[arg-type]  # asgiref's types of the same things
+
+
+async def _in_turn(scope: Message, receive: Receive, send: Send) -> None:
+    """Serve a request once it is its turn, which ends with the first byte of the answer."""
+    await _turns.acquire()
+    is_its_turn = True
+
+    def end_turn() -> None:
+        nonlocal is_its_turn
+        if is_its_turn:
+            is_its_turn = False
+            _turns.release()
+
+    async def send_on(message: Message) -> None:
+        if is_its_turn and message["type"] == "http.response.body":
+            end_turn()
+        await send(message)
+
+    try:
+        await site(scope, receive, send_on)  # type: ignore[arg-type]
+    finally:
+        end_turn()
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -32,6 +32,19 @@ def streams_can_give_threads_back(app_configs: Sequence[Any] | None, **kwargs: A
 
 
 @register()
+def the_second_provider_has_a_model(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    if not settings.OPENROUTER_API_KEY or settings.OPENROUTER_MODEL:
+        return []
+    return [
+        Error(
+            "OPENROUTER_API_KEY is set without OPENROUTER_MODEL, so nobody could be asked there.",
+            hint="Name a model, such as OPENROUTER_MODEL=openai/gpt-4o-mini, or take the key away.",
+            id="simulator.E003",
+        )
+    ]
+
+
+@register()
 def many_processes_share_a_log(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     if settings.WORKERS <= 1 or settings.REDIS_URL:
         return []

@@ -150,6 +150,42 @@ def test_a_trial_that_a_person_stops_teaches_nothing(
 
 @override_settings(**THREE)
 @pytest.mark.django_db
+@pytest.mark.parametrize("code", FAULTS)
+def test_which_pauses_grow(code: str) -> None:
+    growing = {
+        "rate_limited": [10, 20],
+        "provider_error": [5, 10],
+        "provider_unreachable": [5, 10],
+        "provider_timeout": [5, 10],
+        "broken_stream": [5, 10],
+    }
+    constant = {
+        "provider_unauthorized": [600, 600],
+        "model_not_available": [600, 600],
+        "quota_exhausted": [3600, 3600],
+    }
+    candidate = candidates.configured()[0]
+    pauses = []
+    for _ in range(2):
+        candidates.settle(Choice(candidate), UpstreamFault(code, "no"))
+        for row in CandidateHealth.objects.of([candidate.identity]):
+            assert row.left_alone_until is not None
+            pauses.append(round((row.left_alone_until - timezone.now()).total_seconds()))
+        CandidateHealth.objects.update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    assert pauses == (growing | constant).get(code, [])
+
+
+def test_which_faults_a_person_may_try_again() -> None:
+    """A retry is offered where asking again may help without anybody changing anything."""
+    for_good = {"provider_unauthorized", "model_not_available", "quota_exhausted"}
+    of_this_text = {"context_too_long", "request_refused"}
+    assert {code for code, fault in FAULTS.items() if not fault.retryable} == (
+        for_good | of_this_text | {"budget_exhausted"}
+    )
+
+
+@override_settings(**THREE)
+@pytest.mark.django_db
 def test_pauses_grow_with_each_fault_in_a_row_and_a_burst_counts_once() -> None:
     candidate = candidates.configured()[0]
     pauses = []

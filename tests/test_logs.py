@@ -12,6 +12,7 @@ from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
 from tests.waiting import wait_until
 
 UUID = r"[0-9a-f-]{36}"
+ROUTER_KEY = "sk-or-v1-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def play(client: Client, profession: Profession, answer: str) -> None:
@@ -23,7 +24,14 @@ def play(client: Client, profession: Profession, answer: str) -> None:
 @pytest.fixture(scope="module")
 def debugging_server(start_server: ServerStarter, _provider: FakeOpenAI) -> Server:
     return start_server(
-        OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url, DEBUG="1", OPENAI_LOG="debug", PYTHONASYNCIODEBUG="1"
+        OPENAI_API_KEY=KEY,
+        OPENAI_BASE_URL=_provider.base_url,
+        OPENROUTER_API_KEY=ROUTER_KEY,
+        OPENROUTER_BASE_URL=_provider.base_url,
+        OPENROUTER_MODEL="router",
+        DEBUG="1",
+        OPENAI_LOG="debug",
+        PYTHONASYNCIODEBUG="1",
     )
 
 
@@ -85,7 +93,17 @@ def test_no_log_holds_a_key_a_token_an_answer_or_a_prompt_even_when_debugging(
     debugging_client.post("/api/tasks/1/submit", {"answer": ["my-secret-answer"]})
     log = debugging_server.log
     assert "DEBUG" in log, "the log is at its most talkative"
-    for secret in (KEY, KEY[3:20], alice_token, "my-secret-answer", "PLAN 1", "You write tasks for a gardener"):
+    assert ROUTER_KEY in {request.key for request in provider.requests}
+    for secret in (
+        KEY,
+        KEY[3:20],
+        ROUTER_KEY,
+        ROUTER_KEY[6:24],
+        alice_token,
+        "my-secret-answer",
+        "PLAN 1",
+        "You write tasks for a gardener",
+    ):
         assert secret not in log
     for text in {request.text_sent for request in provider.requests} - {""}:
         assert text[:40] not in log
