@@ -4,6 +4,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import F, QuerySet
 from django.db.models.functions import TruncDate
 from django.http import HttpRequest, HttpResponse
@@ -85,10 +86,13 @@ class AttemptAdmin(ReadOnlyAdmin, admin.ModelAdmin[Attempt]):
         "generation",
     ]
     list_filter = ["outcome", "fault", "provider", "model", "is_hedge"]
-    list_select_related = ["generation"]
     date_hierarchy = "started_at"
     search_fields = ["generation__id", "request_id"]
     show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
+        texts = ["generation__messages", "generation__text", "generation__authored_text"]
+        return super().get_queryset(request).select_related("generation").defer(*texts)
 
 
 @admin.register(CandidateHealth)
@@ -132,6 +136,8 @@ class CandidateHealthAdmin(ReadOnlyAdmin, admin.ModelAdmin[CandidateHealth]):
     @admin.action(description=_("Verify: ask for a few words now"), permissions=["operate"])
     def verify(self, request: HttpRequest, rows: QuerySet[CandidateHealth]) -> None:
         chosen = [found for row in rows if (found := candidates.find(row.identity))]
+        if not chosen:
+            self.message_user(request, _("Their keys are gone: there is nobody to ask."), messages.WARNING)
         for finding in async_to_sync(probe.probe_all)(chosen):
             self.message_user(request, finding.sentence(), messages.WARNING if finding.fault else messages.SUCCESS)
 
@@ -145,6 +151,8 @@ class SpendingAdmin(ReadOnlyAdmin, admin.ModelAdmin[Spending]):
     """What the models cost: one page of sums instead of a list of rows."""
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         since = timezone.now().date() - timedelta(days=DAYS_SHOWN - 1)
         attempts = Attempt.objects.since(since)
         tables = [
@@ -159,9 +167,7 @@ class SpendingAdmin(ReadOnlyAdmin, admin.ModelAdmin[Spending]):
             "opts": self.opts,
             "tables": tables,
             "today": budget.of_today(),
-            "people": DailyTokens.objects.filter(day=timezone.now().date())
-            .exclude(user=None)
-            .select_related("user")[:10],
+            "people": DailyTokens.objects.largest_of_people(timezone.now().date()),
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/generation/spending.html", context)

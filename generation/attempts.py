@@ -25,8 +25,14 @@ class OngoingAttempt:
         self._started = time.monotonic()
         self._first_token_seconds: float | None = None
 
-    def spoke(self) -> None:
+    def spoke(self, piece: str | Ending) -> None:
+        """Note the first piece."""
         self._first_token_seconds = time.monotonic() - self._started
+        self.wrote(piece)
+
+    def wrote(self, piece: str | Ending) -> None:
+        if isinstance(piece, str):
+            self.characters += len(piece)
 
     def completed(self, ending: Ending) -> Attempt:
         attempt = self.ended(Attempt.Outcome.COMPLETED)

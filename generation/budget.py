@@ -77,7 +77,7 @@ def refuse_if_spent(user: User) -> None:
                 _("What the language model may write in a day is used up. New simulations can be started tomorrow."),
                 code="budget_exhausted",
                 status=429,
-                retry_after=_seconds_until_tomorrow(),
+                retry_after=seconds_until_tomorrow(),
             )
 
 
@@ -111,7 +111,7 @@ def _take(count: int | None, day: date, tokens: int, *, limit: int) -> bool:
     return row.take(tokens, limit=limit)
 
 
-def _seconds_until_tomorrow() -> int:
+def seconds_until_tomorrow() -> int:
     now = timezone.now()
     tomorrow = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
     return math.ceil((tomorrow - now).total_seconds())

@@ -26,6 +26,16 @@ async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
     return await _run(_pool, partial(function, *args, **kwargs))
 
 
+async def offload_to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do the same, and let a cancellation take effect only when it is done, so that it is never half done."""
+    work = asyncio.ensure_future(offload(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
 async def offload_ahead(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do the same without queueing behind what viewers and producers wait for."""
     return await _run(_ahead_of_all, partial(function, *args, **kwargs))

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, asynccontextmanager
+from copy import copy
 from datetime import datetime
 
 from django.db import DatabaseError, OperationalError, transaction
@@ -24,7 +25,7 @@ from generation import budget
 from generation.budget import SetAside
 from generation.log import make_log
 from generation.models import RENEW_SECONDS, Attempt, Generation
-from generation.offload import offload, offload_ahead
+from generation.offload import offload, offload_ahead, offload_to_the_end
 from generation.upstream import authored
 from generation.upstream.faults import UpstreamFault
 from generation.walk import NoCandidateLeft, Walk
@@ -158,7 +159,8 @@ class _Writing:
         self.deadline: asyncio.Timeout | None = None
         self.aside: SetAside | None = None
         self.walk: Walk | None = None
-        self.attempts: list[Attempt] = []
+        # What is to be stored of who wrote it, where an author stands in for a model.
+        self.stood_in: dict[str, object] = {}
 
     def stop(self) -> None:
         self._interrupt("cancel")
@@ -170,11 +172,17 @@ class _Writing:
         self._interrupt("leaving")
 
     def _interrupt(self, by: str) -> None:
-        if self.is_saving and by != "lost":
-            return  # it has just ended by itself
+        has_ended = self.is_saving or self.interrupted_by
+        if has_ended and by != "lost":
+            return  # by itself, or by whoever came first
         self.interrupted_by = by
-        if self.deadline is not None:
-            self.deadline.reschedule(asyncio.get_running_loop().time())
+        self._expire()
+
+    def _expire(self) -> None:
+        # Once: a time-out that expires already cannot be moved.
+        deadline, self.deadline = self.deadline, None
+        if deadline is not None:
+            deadline.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         try:
@@ -228,7 +236,7 @@ class _Writing:
             return Generation.Status.FAILED, {"fault": "interrupted"}
         finally:
             if self.walk is not None:
-                self.attempts += self.walk.stopped()
+                self.walk.stop()
         self.interrupted_by = ""
         return Generation.Status.COMPLETED, values
 
@@ -237,7 +245,7 @@ class _Writing:
         try:
             async with asyncio.timeout(None) as self.deadline:
                 if self.interrupted_by:
-                    self._interrupt(self.interrupted_by)
+                    self._expire()
                 yield
         except TimeoutError as timeout:
             if not self.interrupted_by:
@@ -249,15 +257,14 @@ class _Writing:
     async def _text(self) -> dict[str, object]:
         """Have the text written, by a model if one can be had and by an author if not; what is to be stored of it."""
         if self.generation.source == Generation.Source.AUTHORED:
-            return await self._replay(self.generation.authored_because)
+            return await self._replay()
         if self.aside is None:
             return await self._instead(Generation.AuthoredBecause.BUDGET, UpstreamFault("budget_exhausted", ""))
         self.walk = Walk(self.generation, take=self._take, withdraw=self._withdraw)
         try:
-            ending, attempt = await self.walk.run()
+            ending = await self.walk.run()
         except NoCandidateLeft as left:
             return await self._instead(Generation.AuthoredBecause.NO_CANDIDATE, left.fault)
-        self.attempts.append(attempt)
         return {
             "model": ending.model,
             "finish_reason": ending.finish_reason,
@@ -277,21 +284,23 @@ class _Writing:
             self.generation.pk,
         )
         await self._withdraw()
-        return await self._replay(because)
+        self.stood_in = {"source": Generation.Source.AUTHORED, "authored_because": because}
+        return await self._replay()
 
-    async def _replay(self, because: str) -> dict[str, object]:
+    async def _replay(self) -> dict[str, object]:
         async with aclosing(authored.replay(self.generation.authored_text)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
                     self._take(piece)
-        return {"source": Generation.Source.AUTHORED, "authored_because": because, "finish_reason": "stop"}
+        return {"finish_reason": "stop"}
 
     async def _withdraw(self) -> None:
         """Take back what was shown, if anything was: the text begins again, under the next epoch."""
         if not self.pieces:
             return
-        event_log.leave(self.generation.pk, self.generation.epoch)
-        moved = await offload(self.generation.begin_again)
+        epoch = self.generation.epoch
+        moved = await offload_to_the_end(self.generation.begin_again)
+        event_log.leave(self.generation.pk, epoch)
         event_log.begin(self.generation.pk, self.generation.epoch)
         if not moved:
             self.interrupted_by = "lost"
@@ -312,7 +321,7 @@ class _Writing:
 
     async def _save(self, status: Generation.Status, values: dict[str, object]) -> bool:
         """Store how it ended; False when another process has taken over and nothing was stored."""
-        values |= {"text": "".join(self.pieces), "first_token_at": self.first_token_at}
+        values |= {"text": "".join(self.pieces), "first_token_at": self.first_token_at, **self.stood_in}
         for pause in (*SAVE_AGAIN_AFTER_SECONDS, None):
             try:
                 stored = await offload(self._store, status, values)
@@ -330,6 +339,8 @@ class _Writing:
     @transaction.atomic
     def _store(self, status: Generation.Status, values: dict[str, object]) -> bool:
         stored = self.generation.save_end(status, **values)
+        if not stored and self.generation.has_ended():
+            return True  # the answer to an earlier commit was lost
         self._store_what_was_spent()
         return stored
 
@@ -337,8 +348,9 @@ class _Writing:
     def _store_what_was_spent(self) -> None:
         if self.walk is not None:
             self.walk.settle()
-        if Generation.objects.filter(pk=self.generation.pk).exists():
-            Attempt.objects.bulk_create(self.attempts)
+            if Generation.objects.filter(pk=self.generation.pk).exists():
+                # Copies: a transaction that fails leaves its keys on what it stored.
+                Attempt.objects.bulk_create([copy(attempt) for attempt in self.walk.attempts])
         if self.aside is not None:
             budget.settle(self.aside, spent=self.walk.tokens if self.walk is not None else 0)
 

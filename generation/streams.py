@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
-from generation import producer, sse, viewer
+from generation import budget, producer, sse, viewer
 from generation.cursor import START, Cursor, event_namer, parse_event_id
 from generation.models import Generation
 from generation.offload import offload
@@ -172,12 +172,14 @@ def complete(generation: Generation) -> Generation:
     """Have a text written to its end while the caller waits, for clients that do not stream.
 
     Raises:
-        Problem: 502 with the fault's code when it could not be had.
+        Problem: with the fault's code when it could not be had; 502, 503 or 429 as FAULTS says.
     """
     connections.close_all()  # the thread is held while it waits, its connection need not be
     ended = async_to_sync(viewer.wait_for_end)(generation.pk)
     if ended is None:
         raise Problem(FAULTS["interrupted"].message, code="interrupted", status=503, retry_after=2)
     if ended.status != Generation.Status.COMPLETED:
-        raise Problem(FAULTS[ended.fault].message, code=ended.fault, status=502)
+        fault = FAULTS[ended.fault]
+        wait = {503: 5, 429: budget.seconds_until_tomorrow()}.get(fault.status)
+        raise Problem(fault.message, code=ended.fault, status=fault.status, retry_after=wait)
     return ended

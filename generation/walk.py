@@ -7,14 +7,15 @@ first of the two to speak goes on alone.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from generation.attempts import OngoingAttempt
 from generation.models import Attempt, Generation
-from generation.offload import offload
+from generation.offload import offload_to_the_end
 from generation.upstream import Ending, candidates
 from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.faults import UpstreamFault
@@ -71,38 +72,61 @@ class Walk:
         self.candidates = candidates.configured(only_model=generation.only_model)
         self.most = min(settings.LLM_MAX_RETRIES, len(self.candidates))
         self.tried: list[Candidate] = []
-        self.tokens = 0
+        # What was tried and is over, not stored yet.
+        self.attempts: list[Attempt] = []
         self._loop = asyncio.get_running_loop()
         self._until = self._loop.time() + settings.LLM_TIMEOUT_SECONDS
         self._under_way: list[OngoingAttempt] = []
+        # Whom we were to ask and of whom nothing was learned yet.
+        self._unsettled: list[Choice] = []
         self._answered: Choice | None = None
+        self._faults_of_rivals: list[tuple[Choice, UpstreamFault]] = []
         self._fault = UpstreamFault("provider_unreachable", "no candidate could be asked")
 
-    async def run(self) -> tuple[Ending, Attempt]:
-        """Have the text written; how it ended, and the attempt that wrote it, not stored yet.
+    @property
+    def tokens(self) -> int:
+        """What all attempts that are over have cost together."""
+        return sum(attempt.tokens for attempt in self.attempts)
+
+    async def run(self) -> Ending:
+        """Have the text written and say how it ended.
 
         Raises: NoCandidateLeft.
         """
-        choice = await offload(self._choose)
+        choice = await self._next()
         while choice is not None:
             one = self._begin(choice)
             try:
                 return await self._write(one)
             except UpstreamFault as fault:
-                choice = await offload(self._learn, self._under_way.pop(), fault, is_last=self._is_late())
+                choice = await self._next(self._over(self._under_way[-1], fault))
         raise NoCandidateLeft(self._fault)
 
-    def _choose(self) -> Choice | None:
-        """Give whom to ask next; uses the database."""
-        if len(self.tried) >= self.most:
+    async def _next(self, *failed: tuple[Choice, UpstreamFault]) -> Choice | None:
+        """Leave alone whom faults speak against, and give whom to ask next; None as well when the database fails."""
+        try:
+            return await offload_to_the_end(self._learn_and_choose, failed, may_ask=self._may_ask(failed))
+        except DatabaseError:
+            logger.exception("nobody else can be chosen generation=%s", self.generation.pk)
+            return None
+
+    def _may_ask(self, failed: Sequence[tuple[Choice, UpstreamFault]]) -> bool:
+        # Where no connection is free for one candidate, none is for the next.
+        is_ours = any(fault.code == "no_connection_free" for _, fault in failed)
+        return not is_ours and len(self.tried) < self.most and self._loop.time() < self._until
+
+    def _learn_and_choose(self, failed: Sequence[tuple[Choice, UpstreamFault]], *, may_ask: bool) -> Choice | None:
+        for one, fault in failed:
+            candidates.settle(one, fault)
+            self._unsettled.remove(one)
+        if not may_ask:
             return None
         choice = candidates.choose(self.candidates, tried=self.tried)
-        if choice is None and not self.tried and (code := candidates.last_fault(self.candidates)):
+        if choice is not None:
+            self._unsettled.append(choice)
+        elif not self.tried and (code := candidates.last_fault(self.candidates)):
             self._fault = UpstreamFault(code, "left alone after an earlier fault")
         return choice
-
-    def _is_late(self) -> bool:
-        return self._loop.time() >= self._until
 
     def _begin(self, choice: Choice, *, is_hedge: bool = False) -> OngoingAttempt:
         self.tried.append(choice.candidate)
@@ -118,12 +142,8 @@ class Walk:
         )
         return one
 
-    def _learn(self, one: OngoingAttempt, fault: UpstreamFault, *, is_last: bool) -> Choice | None:
-        """Store how a try failed, leave alone whom to blame, and give whom to ask next; uses the database."""
-        self._record_fault(one, fault)
-        return None if is_last else self._choose()
-
-    def _record_fault(self, one: OngoingAttempt, fault: UpstreamFault) -> None:
+    def _over(self, one: OngoingAttempt, fault: UpstreamFault) -> tuple[Choice, UpstreamFault]:
+        """Note that an attempt failed."""
         self._fault = fault
         logger.warning(
             "[STREAMING] attempt %s of %s failed: %s (%s), %s generation=%s",
@@ -134,17 +154,16 @@ class Walk:
             one.choice.candidate,
             self.generation.pk,
         )
-        self._count(one.failed(fault)).save()
-        candidates.settle(one.choice, fault)
-
-    def _count(self, attempt: Attempt) -> Attempt:
-        self.tokens += attempt.tokens
-        return attempt
+        self._under_way.remove(one)
+        self.attempts.append(one.failed(fault))
+        return one.choice, fault
 
     # Writing
 
-    async def _write(self, one: OngoingAttempt) -> tuple[Ending, Attempt]:
-        """Take one candidate's text, or its rival's; leaves the failed try last in `_under_way` when it raises."""
+    async def _write(self, one: OngoingAttempt) -> Ending:
+        """Take one candidate's text, or its rival's; leaves the failed attempt last in `_under_way` when it raises."""
+        if settings.LLM_HEDGE_SECONDS and one.number == 1:
+            allowance.earn()
         try:
             piece = await (self._first_of_two(one) if self._may_hedge(one) else self._first(one))
             one = self._under_way[-1]
@@ -153,13 +172,14 @@ class Walk:
             for each in self._under_way:
                 await each.pieces.aclose()
         self._under_way.remove(one)
+        self.attempts.append(one.completed(ending))
         self._answered = one.choice
-        return ending, self._count(one.completed(ending))
+        return ending
 
     async def _first(self, one: OngoingAttempt) -> str | Ending:
         async with _patience(self._until, settings.LLM_FIRST_TOKEN_SECONDS, "the first token"):
             piece = await anext(one.pieces)
-        one.spoke()
+        one.spoke(piece)
         return piece
 
     async def _rest(self, one: OngoingAttempt, piece: str | Ending) -> Ending:
@@ -167,28 +187,26 @@ class Walk:
             await self.withdraw()
         async with _patience(self._until, settings.LLM_IDLE_SECONDS, "the next token") as deadline:
             while not isinstance(piece, Ending):
-                one.characters += len(piece)
                 self.take(piece)
                 due = min(self._until, self._loop.time() + settings.LLM_IDLE_SECONDS)
                 if due - (deadline.when() or 0) > settings.LLM_IDLE_SECONDS * SLACK:
                     deadline.reschedule(due)
                 piece = await anext(one.pieces)
+                one.wrote(piece)
         return piece
 
     # Hedging
 
     def _may_hedge(self, one: OngoingAttempt) -> bool:
-        if not settings.LLM_HEDGE_SECONDS or one.number > 1:
-            return False
-        allowance.earn()
-        return self.most > 1 and not one.choice.is_outage
+        may = settings.LLM_HEDGE_SECONDS and one.number == 1 and self.most > 1
+        return bool(may) and not one.choice.is_outage
 
     async def _first_of_two(self, one: OngoingAttempt) -> str | Ending:
         """Give the first piece of whoever speaks first; the one that writes on is then alone in `_under_way`."""
         racing = {asyncio.create_task(self._first(one)): one}
         try:
             done, _ = await asyncio.wait(racing, timeout=settings.LLM_HEDGE_SECONDS)
-            if not done and allowance.spend() and (choice := await offload(self._choose)):
+            if not done and allowance.spend() and (choice := await self._next()):
                 rival = self._begin(choice, is_hedge=True)
                 racing[asyncio.create_task(self._first(rival))] = rival
             return await self._race(racing)
@@ -199,19 +217,21 @@ class Walk:
 
     async def _race(self, racing: dict[asyncio.Task[str | Ending], OngoingAttempt]) -> str | Ending:
         while True:
-            done, _ = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
-            task = done.pop()
-            one = racing[task]
-            fault = task.exception()
-            if fault is None:
-                await self._overtake(one, racing)
-                return task.result()
-            if not isinstance(fault, UpstreamFault) or len(self._under_way) == 1:
-                raise fault
-            self._under_way.remove(one)
-            del racing[task]
-            await one.pieces.aclose()
-            await offload(self._record_fault, one, fault)
+            await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+            spoke = None
+            for task in [task for task in racing if task.done()]:
+                fault = task.exception()
+                if fault is None:
+                    spoke = spoke or task
+                    continue
+                if not isinstance(fault, UpstreamFault) or len(racing) == 1:
+                    raise fault
+                one = racing.pop(task)
+                await one.pieces.aclose()
+                self._faults_of_rivals.append(self._over(one, fault))
+            if spoke is not None:
+                await self._overtake(racing[spoke], racing)
+                return spoke.result()
 
     async def _overtake(self, winner: OngoingAttempt, racing: dict[asyncio.Task[str | Ending], OngoingAttempt]) -> None:
         """Close whoever did not speak first, at once."""
@@ -222,34 +242,36 @@ class Walk:
             await asyncio.wait([task])
             await one.pieces.aclose()
             self._under_way.remove(one)
-            attempt = self._count(one.ended(Attempt.Outcome.OVERTAKEN))
-            await offload(_store, attempt, one.choice)
+            self.attempts.append(one.ended(Attempt.Outcome.OVERTAKEN))
 
-    # Ending early
+    # Ending
 
-    def stopped(self) -> list[Attempt]:
-        """Give the attempts that were under way when somebody interrupted the walk, not stored yet."""
-        return [self._count(one.ended(Attempt.Outcome.STOPPED)) for one in self._under_way]
+    def stop(self) -> None:
+        """Count those that were under way when somebody interrupted the walk."""
+        self.attempts += [one.ended(Attempt.Outcome.STOPPED) for one in self._under_way]
+        self._under_way.clear()
 
     def settle(self) -> None:
-        """Learn from who answered, and nothing from those that were under way; uses the database."""
-        if self._answered is not None:
-            candidates.settle(self._answered, None)
-        for one in self._under_way:
-            candidates.let_go(one.choice)
-
-
-def _store(attempt: Attempt, choice: Choice) -> None:
-    attempt.save()
-    candidates.let_go(choice)
+        """Learn from who answered, and nothing from those of whom nothing is known; uses the database."""
+        faults = dict(self._faults_of_rivals)
+        for choice in self._unsettled:
+            if choice is self._answered or choice in faults:
+                candidates.settle(choice, faults.get(choice))
+            else:
+                candidates.let_go(choice)
+        self._unsettled.clear()
 
 
 @asynccontextmanager
 async def _patience(until: float, seconds: float, waited_for: str) -> AsyncGenerator[asyncio.Timeout, None]:
-    """As asyncio.timeout, but a time-out is the provider's fault."""
+    """As asyncio.timeout, but a time-out is a fault: the provider's, or nobody's when the time of the whole is over."""
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout_at(min(until, asyncio.get_running_loop().time() + seconds)) as deadline:
+        async with asyncio.timeout_at(min(until, loop.time() + seconds)) as deadline:
             yield deadline
     except TimeoutError as late:
+        if loop.time() >= until:
+            what = f"{settings.LLM_TIMEOUT_SECONDS:g} s are over"
+            raise UpstreamFault("took_too_long", what, label=what) from late
         what = f"waited for {waited_for}"
         raise UpstreamFault("provider_timeout", f"no end in time; {what}", label=what) from late

@@ -11,25 +11,25 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from generation import budget
 from generation.models import Attempt, Generation, Message
+from generation.upstream import candidates
 from professions.models import Brief, Variant
 from professions.prompt import system_message, wish_for_task
-from simulator.problems import Conflict, Problem
+from simulator.problems import Conflict
 
 VARIANT = "variant"
 MOST_VARIANTS = 4
+CUT_OFF = "length"  # the finish_reason of a text that became too long for its model
 
 
 @transaction.atomic
 def begin(brief: Brief, *, models: Sequence[str], staff: User) -> list[Variant]:
-    """Ask for one text of a brief from each model; the same model twice shows how consistent it is.
+    """Ask for one text of a brief from each model, or from those of VARIANT_MODELS where none is named; the same model
+    twice shows how consistent it is.
 
-    Raises: Problem: 400 for too many models or none, 409 without a key, 429 when the day's tokens are used up.
+    Raises: Problem: 409 without a key, 429 when the day's tokens are used up.
     """
     chosen = list(models) or settings.VARIANT_MODELS[:MOST_VARIANTS]
-    if len(chosen) > MOST_VARIANTS:
-        message = _("Name at most %(most)d models.") % {"most": MOST_VARIANTS}
-        raise Problem(message, code="invalid", fields={"models": [str(message)]})
-    if not settings.OPENAI_API_KEYS:
+    if not candidates.any_configured():
         raise Conflict(_("No key is configured: set OPENAI_API_KEY to have models write."), code="no_model")
     budget.refuse_if_spent(staff)
     messages = _conversation(brief)
@@ -62,7 +62,7 @@ def keep(variant: Variant, *, staff: User) -> None:
 
     Raises: Conflict: 409 when the text is not whole.
     """
-    if variant.generation.status != Generation.Status.COMPLETED:
+    if variant.generation.status != Generation.Status.COMPLETED or variant.generation.finish_reason == CUT_OFF:
         raise Conflict(_("This text is not whole. Only a whole text can become the authored text."), code="not_ready")
     brief = variant.brief
     brief.authored_text = variant.generation.text

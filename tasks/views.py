@@ -62,8 +62,8 @@ def start(request: HttpRequest, slug: str) -> HttpResponse:
     begin = running.start_afresh if request.POST.get("fresh") else running.open_simulation
     try:
         simulation = begin(user=user, profession=found, language=get_language())
-    except Conflict as conflict:
-        messages.error(request, str(conflict.message))
+    except Problem as problem:
+        messages.error(request, str(problem.message))
         return redirect("profession", slug=slug)
     return redirect("simulation", pk=simulation.pk)
 

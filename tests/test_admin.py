@@ -307,6 +307,11 @@ def test_spending_is_summed_up_by_day_profession_model_and_person(as_staff: Clie
     assert len(queries_for(as_staff, path)) == len(few)
 
 
+def test_staff_without_the_permission_see_no_spending(client: Client) -> None:
+    client.force_login(User.objects.create_user("helper", is_staff=True))
+    assert client.get(reverse("admin:generation_spending_changelist")).status_code == 403
+
+
 @override_settings(DAILY_TOKEN_BUDGET=10_000)
 def test_spending_shows_todays_counts_against_their_limits(as_staff: Client, alice: User) -> None:
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from django.db import connections
+from django.test import Client as DjangoClient
 from django.test import override_settings
 from django.utils import timezone
 
@@ -157,6 +158,29 @@ def test_at_the_limit_a_run_is_finished_on_authored_texts_and_a_new_one_has_to_w
         assert client.post("/api/simulations", {"profession_id": profession.pk}).status_code == 429
         assert client.get(f"/api/simulations/{report['final_report']['simulation_id']}").status_code == 200
     assert "the day's tokens are used up (budget_exhausted): the authored text is shown" in server.log
+
+
+@override_settings(OPENAI_API_KEYS=[KEY], USER_DAILY_TOKEN_BUDGET=1)
+def test_the_start_button_says_that_the_day_is_used_up(
+    client: DjangoClient, profession: Profession, alice: User, static_files: None
+) -> None:
+    DailyTokens.objects.create(day=timezone.now().date(), user=alice, tokens=1)
+    client.force_login(alice)
+    page = client.post(f"/professions/{profession.slug}/start", follow=True)
+    assert page.status_code == 200
+    assert "New simulations can be started tomorrow." in page.text
+
+
+def test_without_an_authored_text_a_client_that_waits_is_told_when_to_come_back(
+    start_own_server: ServerStarter, profession: Profession, provider: FakeOpenAI, alice: User
+) -> None:
+    profession.briefs.update(authored_text="")
+    server = start_own_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, USER_DAILY_TOKEN_BUDGET="1")
+    with Client(server.url, token=create_token(alice)) as client:
+        first = client.get(f"/api/tasks/profession/{profession.pk}/current").json()
+        refused = client.post(f"/api/tasks/{first['id']}/submit", {"answer": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (429, "budget_exhausted")
+    assert int(refused.headers["Retry-After"]) > 0
 
 
 def test_one_persons_limit_is_not_anothers(

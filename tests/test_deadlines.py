@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
-from generation.models import Attempt
+from generation.models import Attempt, CandidateHealth
 from professions.models import Profession
 from tests.client import Client, types_of
 from tests.conftest import KEY, ServerStarter
@@ -89,6 +89,8 @@ def test_a_text_that_never_ends_is_cut_off_by_the_clock(
     assert play(server.url, alice_token, profession)[-3:] == ["reset", "token", "done"]
     provider.wait_for(lambda fake: fake.requests[0].disconnected)
     assert len(provider.requests) == 1, "there was no time for another"
+    assert Attempt.objects.get().fault == "took_too_long"
+    assert not CandidateHealth.objects.exclude(strikes=0).exists(), "it wrote as fast as it could"
 
 
 def test_a_learner_waits_no_longer_than_one_text_may_take_however_many_candidates_are_silent(

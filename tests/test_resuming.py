@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from generation.cursor import Cursor, event_id, parse_event_id
-from generation.models import Generation
+from generation.models import CandidateHealth, Generation
 from professions.models import Profession
 from simulator.problems import Problem
 from tasks.models import Simulation, Submission, Task
 from tests.client import Client, text_of, types_of
-from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
 from tests.waiting import wait_until
 
 A, B = uuid.UUID("1" * 32), uuid.UUID("2" * 32)
@@ -230,3 +230,37 @@ def test_stopping_what_nobody_has_begun_to_write_ends_it(
     )
     assert (event["type"], event["data"]["code"]) == ("error", "cancelled")
     assert provider.requests == []
+
+
+def test_stopping_ten_times_at_once_is_stopping_once(
+    as_alice: Client, profession: Profession, provider: FakeOpenAI
+) -> None:
+    provider.default = Behaviour(tokens=("Only ", "this."), hold_after=1)
+    with as_alice.stream(f"/api/tasks/profession/{profession.pk}/current/stream") as stream:
+        generation = stream.until("token")[0]["data"]["generation_id"]
+        with ThreadPoolExecutor(10) as threads:
+            path = f"/api/generations/{generation}/cancel"
+            answers = list(threads.map(lambda _: as_alice.post(path), range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["status"] for answer in answers} == {"cancelled"}
+
+
+def test_a_stand_in_that_is_stopped_is_kept_as_the_authors_and_asked_again_of_the_model(
+    as_alice: Client, profession: Profession, provider: FakeOpenAI
+) -> None:
+    profession.briefs.update(authored_text="word " * 3000)
+    provider.default = Behaviour(status=Refusal.SERVER_ERROR)
+    path = f"/api/tasks/profession/{profession.pk}/current/stream"
+    with as_alice.stream(path) as stream:
+        generation = stream.until("token")[0]["data"]["generation_id"]
+        as_alice.post(f"/api/generations/{generation}/cancel")
+    stopped = as_alice.get(f"/api/generations/{generation}").json()
+    assert (stopped["status"], stopped["source"], stopped["authored_because"]) == (
+        "cancelled",
+        "authored",
+        "no_candidate",
+    )
+    assert ("word " * 3000).startswith(stopped["text"])
+    CandidateHealth.objects.all().delete()
+    provider.default = Behaviour(text="By the model.")
+    assert text_of(as_alice.events(path)) == "By the model."

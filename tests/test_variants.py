@@ -8,7 +8,9 @@ import pytest
 from accounts.models import User
 from accounts.tokens import create_token
 from generation.models import Generation
+from professions import variants
 from professions.models import Brief, Profession, Variant
+from simulator.problems import Conflict
 from tests.client import Client, shown_text
 from tests.conftest import Server
 from tests.fake_openai import MODELS, Behaviour, Ending, FakeOpenAI, Refusal
@@ -111,6 +113,17 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_spent(
     assert as_teacher.post("/api/variants/stream", complete).status_code == status
     assert not Variant.objects.exists()
     assert provider.requests == []
+
+
+def test_a_text_that_was_cut_at_the_length_limit_cannot_be_kept(
+    as_teacher: Client, teacher: User, brief: Brief, provider: FakeOpenAI
+) -> None:
+    provider.default = Behaviour(ending=Ending.LENGTH, after_tokens=3)
+    body = {"brief_id": brief.pk, "models": [MODELS[0]]}
+    assert as_teacher.events("/api/variants/stream", body=body)[-1]["type"] == "done"
+    with pytest.raises(Conflict):
+        variants.keep(Variant.objects.get(), staff=teacher)
+    assert Brief.objects.get(pk=brief.pk).authored_text == brief.authored_text
 
 
 def test_a_learner_may_not(as_alice: Client, brief: Brief, provider: FakeOpenAI) -> None:

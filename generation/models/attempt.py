@@ -1,4 +1,4 @@
-from datetime import date
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +28,8 @@ class Spent(NamedTuple):
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
     def since(self, day: date) -> "AttemptQuerySet":
-        return self.filter(started_at__date__gte=day)
+        """Those of a day (UTC) and later."""
+        return self.filter(started_at__gte=datetime.combine(day, time.min, tzinfo=UTC))
 
     def tokens(self) -> int:
         """Tokens in and out of all of them."""
@@ -36,7 +37,7 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         return total
 
     def spent_by(self, name: "Combinable") -> list[Spent]:
-        """Sum up for each value of an expression; the dearest first."""
+        """Sum up for each value of an expression; where most was asked first."""
         sums = self.values(name=name).annotate(
             texts=Count("generation", distinct=True),
             tries=Count("pk"),

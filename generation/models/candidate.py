@@ -1,10 +1,13 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+# Further faults in a row make no difference.
+MOST_STRIKES = 20
 
 
 class Identity(NamedTuple):
@@ -48,7 +51,7 @@ class CandidateHealth(models.Model):
     model = models.CharField(_("model"), max_length=120)
 
     fault = models.CharField(_("last fault"), max_length=64, blank=True)
-    detail = models.TextField(_("the provider's reason"), blank=True)
+    detail = models.TextField(_("status and code"), blank=True, help_text=_("Its words stand with the attempt."))
     strikes = models.PositiveSmallIntegerField(
         _("strikes"), default=0, help_text=_("Faults in a row; the longer the row, the longer it is left alone.")
     )
@@ -91,21 +94,20 @@ class CandidateHealth(models.Model):
         """
         now = timezone.now()
         if not self.is_left_alone:
-            self.strikes += 1
+            self.strikes = min(self.strikes + 1, MOST_STRIKES)
         if growing:
-            pause_seconds = min(longest_seconds, pause_seconds * 2.0 ** min(self.strikes - 1, 16))
+            pause_seconds = min(longest_seconds, pause_seconds * 2.0 ** (self.strikes - 1))
         until = now + timedelta(seconds=pause_seconds)
         self.left_alone_until = max(self.left_alone_until or until, until)
         self.fault, self.detail, self.probed_until = fault, detail, None
-        self.save()
+        self.save(update_fields=["strikes", "left_alone_until", "fault", "detail", "probed_until"])
         return (self.left_alone_until - now).total_seconds()
 
-    def take_probe(self, *, seconds: float) -> bool:
-        """Take the right to try the candidate out; False when another request has it."""
+    def take_probe(self, *, seconds: float) -> datetime | None:
+        """Take the right to try the candidate out and say until when; None when another request has it."""
         now = timezone.now()
         free = Q(probed_until=None) | Q(probed_until__lt=now)
         unchanged = Q(left_alone_until=self.left_alone_until)
-        taken = CandidateHealth.objects.filter(free & unchanged, pk=self.pk).update(
-            probed_until=now + timedelta(seconds=seconds)
-        )
-        return bool(taken)
+        until = now + timedelta(seconds=seconds)
+        taken = CandidateHealth.objects.filter(free & unchanged, pk=self.pk).update(probed_until=until)
+        return until if taken else None

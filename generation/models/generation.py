@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Case, F, Q, When
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -89,16 +89,26 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return dict(own.values_list("pk", "cancel_wanted"))
 
     def release(self, *, owner: str) -> int:
-        """Give all claims of an owner back, so that whoever looks next takes them; the number of rows."""
-        return self.filter(lease_owner=owner, status=Generation.Status.RUNNING).update(
-            status=Generation.Status.PENDING, lease_owner="", asked_at=Now() - FORGOTTEN
+        """Give all claims of an owner back, so that whoever looks next takes them; the number of rows.
+
+        A text that somebody wanted stopped ends here: its wish may have come while the process was leaving.
+        """
+        own = self.filter(lease_owner=owner, status=Generation.Status.RUNNING)
+        own.filter(cancel_wanted=True).update(
+            status=Generation.Status.CANCELLED, fault="cancelled", epoch=F("epoch") + 1, finished_at=Now()
         )
+        return own.update(status=Generation.Status.PENDING, lease_owner="", asked_at=Now() - FORGOTTEN)
 
     def restart(self, pk: uuid.UUID) -> bool:
         """Have a failed or cancelled text written again; False when it is neither."""
+        because = Generation.AuthoredBecause
+        stood_in = Q(authored_because__in=[because.NO_CANDIDATE, because.BUDGET])
         return bool(
             self.filter(pk=pk, status__in=[Generation.Status.FAILED, Generation.Status.CANCELLED]).update(
                 status=Generation.Status.PENDING,
+                # An author stood in for a model; it is the model's turn again.
+                source=Case(When(stood_in, then=Value(Generation.Source.MODEL)), default=F("source")),
+                authored_because=Case(When(stood_in, then=Value("")), default=F("authored_because")),
                 text="",
                 fault="",
                 fault_detail="",
@@ -240,6 +250,10 @@ class Generation(models.Model):
         return Generation.objects.filter(
             pk=self.pk, epoch=self.epoch, lease_owner=self.lease_owner, status=self.Status.RUNNING
         )
+
+    def has_ended(self) -> bool:
+        """Whether the stored row is final and no other process has begun it since."""
+        return Generation.objects.filter(pk=self.pk, epoch=self.epoch, status__in=FINAL).exists()
 
     def save_end(self, status: "Status", **values: object) -> bool:
         """Store how the writing ended, unless another epoch took over meanwhile; False then, and nothing is stored."""

@@ -1,8 +1,8 @@
 """Candidates: each key with each model, in the order in which they are tried, and whom to leave alone for a while.
 
 First choice with every key, then the next model with every key, then the second provider. Who failed is left alone
-for as long as its fault says (faults.py). When that time is over one request tries it out; the others wait for
-what comes of it.
+for as long as its fault says (faults.py). When that time is over one request tries it out; the others go on without
+it until that is known.
 """
 
 import functools
@@ -11,6 +11,7 @@ import hmac
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
@@ -49,8 +50,11 @@ def key_id(key: str) -> str:
 
 def configured(*, only_model: str = "") -> list[Candidate]:
     """Give all candidates in order; with `only_model` those of that model, whether or not learners get it."""
-    models = [only_model] if only_model else [settings.OPENAI_MODEL, *settings.OPENAI_FALLBACK_MODELS]
-    return list(_candidates(models, with_openrouter=not only_model or only_model == settings.OPENROUTER_MODEL))
+    if only_model and only_model == settings.OPENROUTER_MODEL:
+        return list(_openrouter())
+    if only_model:
+        return list(_openai([only_model]))
+    return [*_openai([settings.OPENAI_MODEL, *settings.OPENAI_FALLBACK_MODELS]), *_openrouter()]
 
 
 def all_of_use() -> list[Candidate]:
@@ -75,11 +79,14 @@ def any_configured() -> bool:
     return bool(settings.OPENAI_API_KEYS or settings.OPENROUTER_API_KEY)
 
 
-def _candidates(models: list[str], *, with_openrouter: bool) -> Iterator[Candidate]:
+def _openai(models: list[str]) -> Iterator[Candidate]:
     for model in dict.fromkeys(models):
         for number, key in enumerate(settings.OPENAI_API_KEYS, start=1):
             yield Candidate(OPENAI, settings.OPENAI_BASE_URL, key, number, model)
-    if settings.OPENROUTER_API_KEY and with_openrouter:
+
+
+def _openrouter() -> Iterator[Candidate]:
+    if settings.OPENROUTER_API_KEY:
         yield Candidate(
             OPENROUTER, settings.OPENROUTER_BASE_URL, settings.OPENROUTER_API_KEY, 1, settings.OPENROUTER_MODEL
         )
@@ -87,13 +94,12 @@ def _candidates(models: list[str], *, with_openrouter: bool) -> Iterator[Candida
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A candidate to ask now. `is_probe`: it failed before, and this request finds out whether it still does.
-
-    `is_outage`: half of all candidates or more are left alone or on trial.
+    """A candidate to ask now. `probed_until`: it failed before, and until then this request may find out whether it
+    still does, and no other. `is_outage`: half of all candidates or more are left alone or on trial.
     """
 
     candidate: Candidate
-    is_probe: bool = False
+    probed_until: datetime | None = None
     is_outage: bool = False
 
 
@@ -108,8 +114,8 @@ def choose(candidates: list[Candidate], *, tried: Collection[Candidate] = ()) ->
         health = known.get(candidate.identity)
         if health is None:
             return Choice(candidate, is_outage=is_outage)
-        if not health.is_left_alone and health.take_probe(seconds=settings.LLM_TIMEOUT_SECONDS):
-            return Choice(candidate, is_probe=True, is_outage=is_outage)
+        if not health.is_left_alone and (until := health.take_probe(seconds=settings.LLM_TIMEOUT_SECONDS)):
+            return Choice(candidate, probed_until=until, is_outage=is_outage)
     return None
 
 
@@ -144,8 +150,8 @@ def _strike(row: CandidateHealth, fault: UpstreamFault) -> float:
     said = fault.retry_after
     return row.strike(
         fault.code,
-        str(fault),
-        pause_seconds=fault.fault.pause_seconds if said is None else min(said, LONGEST_PAUSE_SECONDS),
+        fault.label or fault.code,
+        pause_seconds=fault.fault.pause_seconds if said is None else min(max(said, 1.0), LONGEST_PAUSE_SECONDS),
         growing=fault.fault.growing and said is None,
         longest_seconds=LONGEST_GROWN_PAUSE_SECONDS,
     )
@@ -158,16 +164,19 @@ def _blamed(candidate: Candidate, blames: Blames) -> list[Candidate]:
         case Blames.CANDIDATE:
             return [candidate]
         case Blames.KEY:
-            return list({candidate, *(one for one in configured() if one.key == candidate.key)})
+            return list(dict.fromkeys([*(one for one in configured() if one.key == candidate.key), candidate]))
         case Blames.PROVIDER:
-            return list({candidate, *(one for one in configured() if one.provider == candidate.provider)})
+            same = [one for one in configured() if one.provider == candidate.provider]
+            return list(dict.fromkeys([*same, candidate]))
 
 
 def settle(choice: Choice, fault: UpstreamFault | None) -> None:
     """Learn from how a candidate did: who failed is left alone, who was on trial and answered is trusted again."""
     if fault is not None and fault.fault.blames is not Blames.NOBODY:
         blame(choice.candidate, fault)
-    elif choice.is_probe:
+    elif fault is not None and not fault.was_answered:
+        let_go(choice)
+    elif choice.probed_until is not None:
         # It answered, be it that it would not write this very text.
         CandidateHealth.objects.recover(choice.candidate.identity)
         logger.info("[STREAMING] %s works again", choice.candidate)
@@ -175,5 +184,6 @@ def settle(choice: Choice, fault: UpstreamFault | None) -> None:
 
 def let_go(choice: Choice) -> None:
     """Give back the right to try a candidate out: nothing was learned."""
-    if choice.is_probe:
-        CandidateHealth.objects.of([choice.candidate.identity]).update(probed_until=None)
+    if choice.probed_until is not None:
+        own = CandidateHealth.objects.of([choice.candidate.identity]).filter(probed_until=choice.probed_until)
+        own.update(probed_until=None)

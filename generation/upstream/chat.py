@@ -116,7 +116,7 @@ async def _response(
     candidate: Candidate, messages: Sequence[Message], wishes: Mapping[str, object]
 ) -> AsyncGenerator[Any, None]:
     """Give the open event stream; a fault that happens inside is told which request it belongs to."""
-    request_id = ""
+    request_id, status = "", None
     try:
         with _faults_named():
             async with _client_for(candidate).chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
@@ -128,12 +128,12 @@ async def _response(
                 extra_headers={"Accept": "text/event-stream"},
                 extra_body=wishes,
             ) as response:
-                request_id = _request_id(response)
+                request_id, status = _request_id(response), response.status_code
                 _insist_on_event_stream(response)
                 yield response
     except UpstreamFault as fault:
-        if request_id and not fault.request_id:
-            fault.status, fault.request_id = 200, request_id
+        fault.status = fault.status or status
+        fault.request_id = fault.request_id or request_id
         raise
 
 

@@ -1,6 +1,7 @@
 """What can go wrong at a provider, and what each fault means. One table; nothing else decides by status code."""
 
 import email.utils
+import errno
 import math
 import re
 import socket
@@ -44,6 +45,8 @@ class Fault:
     blames: Blames = Blames.NOBODY
     pause_seconds: float = 0.0
     growing: bool = False
+    # What a client that waits for the whole text is answered.
+    status: int = 502
 
 
 _ACCESS = _("The language model refuses access at the moment. Whoever runs this site has to look at its key.")
@@ -64,14 +67,17 @@ FAULTS = {
     "provider_unreachable": Fault(_DOWN, True, Blames.PROVIDER, 5.0, growing=True),
     "provider_timeout": Fault(_LATE, True, Blames.CANDIDATE, 5.0, growing=True),
     "broken_stream": Fault(_BROKEN, True, Blames.CANDIDATE, 5.0, growing=True),
+    "took_too_long": Fault(_LATE, retryable=True),
     "context_too_long": Fault(_REFUSED, retryable=False),
     "content_filtered": Fault(_REFUSED, retryable=True),
     "request_refused": Fault(_REFUSED, retryable=False),
-    "no_connection_free": Fault(_FULL, retryable=True),
+    "no_connection_free": Fault(_FULL, retryable=True, status=503),
     "interrupted": Fault(_("The writing was interrupted. Try again."), retryable=True),
     "cancelled": Fault(_("You stopped the text. What was written is kept."), retryable=True),
     "budget_exhausted": Fault(
-        _("What the language model may write in a day is used up. Tomorrow it writes again."), retryable=False
+        _("What the language model may write in a day is used up. Tomorrow it writes again."),
+        retryable=False,
+        status=429,
     ),
 }
 
@@ -106,6 +112,11 @@ class UpstreamFault(Exception):
     @property
     def fault(self) -> Fault:
         return FAULTS[self.code]
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether the provider said anything at all."""
+        return self.status is not None
 
     @property
     def was_refused(self) -> bool:
@@ -144,13 +155,15 @@ def classify(error: Exception) -> UpstreamFault:
 
 def _first_cause(error: BaseException) -> BaseException:
     """Give what really happened: on the way up, a dropped connection is renamed to a time-out while connecting."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, aiohttp.ClientConnectorError):
         error = error.__cause__
     return error
 
 
 def _code_for_cause(cause: BaseException) -> str:
     match cause:
+        case aiohttp.ClientConnectorError() if cause.errno in {errno.EMFILE, errno.ENFILE}:
+            return "no_connection_free"
         case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError() | ConnectionRefusedError():
             return "provider_unreachable"
         case socket.gaierror():

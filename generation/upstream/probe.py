@@ -116,7 +116,7 @@ async def _writes_json(candidate: Candidate, response_format: dict[str, Any]) ->
 
 
 def _keep(finding: Finding) -> None:
-    candidates.settle(Choice(finding.candidate, is_probe=True), finding.fault)
+    candidates.settle(Choice(finding.candidate, probed_until=timezone.now()), finding.fault)
     values: dict[str, Any] = {
         "verified_at": timezone.now(),
         "streams": finding.fault is None,

@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management import BaseCommand
 
 from generation import process, producer
+from generation.upstream import chat
 
 
 class Command(BaseCommand):
@@ -21,4 +22,5 @@ async def _finish() -> int:
         await producer.wait_for_all()
         finished += found
     await producer.event_log.stop()
+    await chat.close()
     return finished

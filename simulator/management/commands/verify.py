@@ -21,11 +21,13 @@ from generation import producer, viewer
 from generation.cursor import START
 from generation.models import Generation
 from generation.upstream import candidates, chat, probe
+from generation.upstream.authored import SECONDS_PER_PIECE, pieces_of
 from generation.upstream.candidates import Candidate
 from generation.upstream.faults import without_keys
 
 # Long enough to take a second or two when it is written word by word, so that a proxy that collects it shows.
 TEXT = "This text proves that words arrive one after the other. " * 12
+WRITING_SECONDS = len(list(pieces_of(TEXT))) * SECONDS_PER_PIECE
 SECONDS = 30.0
 
 
@@ -129,7 +131,7 @@ async def _probed(chosen: list[Candidate]) -> list[probe.Finding]:
 
 
 def _stream() -> Iterator[str]:
-    """Have a text written through producer, log and database, as a learner's is."""
+    """Have a text written through producer, event log and database, as a learner's is."""
     with _somebody() as user:
         generation = _text_for(user)
         started = time.monotonic()
@@ -140,11 +142,17 @@ def _stream() -> Iterator[str]:
 
 
 async def _written(pk: uuid.UUID) -> Generation | None:
-    async with asyncio.timeout(SECONDS):
-        async for event in viewer.view(pk, after=START):
-            if isinstance(event, viewer.End):
-                await producer.wait_for_all()
-                return event.generation
+    producer.event_log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for event in viewer.view(pk, after=START):
+                if isinstance(event, viewer.End):
+                    await producer.wait_for_all()
+                    return event.generation
+    except TimeoutError as late:
+        raise Failed(f"no end after {SECONDS:g} s. Look at the database, and at the log above.") from late
+    finally:
+        await producer.event_log.stop()
     return None
 
 
@@ -156,7 +164,7 @@ def _proxy(url: str) -> Iterator[str]:
             first, last, size = _arrival(client, f"{url}/api/generations/{_text_for(user).pk}/stream", user)
         except httpx2.HTTPError as error:
             raise Failed(f"{url} cannot be read: {error}. Look at the address and at the proxy.") from error
-    if last - first < (last / 2):
+    if last - first < WRITING_SECONDS / 2:
         raise Failed(
             f"the text came all at once after {last:.1f} s: something in front of the site collects it. In nginx set "
             "proxy_buffering off, or let X-Accel-Buffering through; see deploy/nginx.conf."
