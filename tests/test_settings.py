@@ -65,7 +65,6 @@ def test_nothing_needs_to_be_set(tmp_path: Path) -> None:
         ({"LLM_MAX_RETRIES": "2.5"}, "LLM_MAX_RETRIES is '2.5'; write a whole number, 1 or more"),
         ({"DAILY_TOKEN_BUDGET": "many"}, "DAILY_TOKEN_BUDGET is 'many'; write a whole number, 0 or more"),
         ({"USER_DAILY_TOKEN_BUDGET": "-5"}, "USER_DAILY_TOKEN_BUDGET is '-5'; write a whole number, 0 or more"),
-        ({"OPENROUTER_API_KEY": "sk-pw"}, "OPENROUTER_MODEL=openai/gpt-4o-mini, or take the key away"),
         ({"DEBUG": "maybe"}, "DEBUG is 'maybe'; write on or off"),
         ({"ALLOW_GUESTS": "ja"}, "ALLOW_GUESTS is 'ja'; write on or off"),
     ],
@@ -78,6 +77,14 @@ def test_what_cannot_be_used_stops_the_start_with_what_to_write(
     assert finished.returncode == 1
     assert sentence in last_line(finished)
     assert "pw" not in last_line(finished)
+
+
+def test_a_second_provider_without_a_model_stops_the_start(tmp_path: Path) -> None:
+    finished = manage("check", var=tmp_path, OPENROUTER_API_KEY="sk-or-secret")
+    assert finished.returncode == 1
+    assert "simulator.E003" in finished.stderr
+    assert "such as OPENROUTER_MODEL=openai/gpt-4o-mini, or take the key away" in finished.stderr
+    assert "sk-or-secret" not in finished.stderr
 
 
 @pytest.mark.parametrize(
