@@ -299,9 +299,11 @@ class _Writing:
         if not self.pieces:
             return
         epoch = self.generation.epoch
-        moved = await offload_to_the_end(self.generation.begin_again)
-        event_log.leave(self.generation.pk, epoch)
-        event_log.begin(self.generation.pk, self.generation.epoch)
+        try:
+            moved = await offload_to_the_end(self.generation.begin_again)
+        finally:  # the log follows the row also when somebody interrupts just now
+            event_log.leave(self.generation.pk, epoch)
+            event_log.begin(self.generation.pk, self.generation.epoch)
         if not moved:
             self.interrupted_by = "lost"
             raise _Interrupted
