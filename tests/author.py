@@ -16,6 +16,10 @@ FAULTS = (
 )
 
 
+# No text of an author begins so.
+MODELS_BEGINNING = "[written as "
+
+
 class Author:
     """Answers a fake provider's requests and knows for each text which conversation it was written for."""
 
@@ -48,7 +52,7 @@ class Author:
     def _tokens(self, request_id: str) -> tuple[str, ...]:
         """Give tokens that name their text, each with its number: no piece of another text fits among them."""
         words = (f"{number}.{request_id[-5:]} слово 🌹\n\n" for number in range(self.random.randint(15, 60)))
-        return f"[{request_id}] ", *words
+        return f"{MODELS_BEGINNING}{request_id}] ", *words
 
     def text_beginning(self, text: str) -> str:
         """Give the whole of what a text is the beginning of, or would be; nothing for a text that is not ours."""
@@ -68,7 +72,7 @@ class Author:
 
 
 def _first_token(text: str) -> str:
-    return text[: text.find(" ") + 1]
+    return text[: text.find("]") + 2]
 
 
 def _name(messages: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from django.db import connection
 
-from tests.conftest import KEY, ServerStarter
+from tests.conftest import ServerStarter
 from tests.fake_openai import FakeOpenAI
 from tests.soak import Plan, Site, Soak
 from tests.stores import Postgres, Redis
@@ -18,7 +18,8 @@ Play = Callable[[Site], None]
 def with_model(provider: FakeOpenAI, caplog: pytest.LogCaptureFixture) -> dict[str, str]:
     caplog.set_level(logging.INFO, "soak")
     caplog.set_level(logging.WARNING, "httpx2")
-    return {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.base_url}
+    # Keys of its own: what is learned of them here is nothing to the tests that follow on the same database.
+    return {"OPENAI_API_KEYS": "sk-test-soak-one,sk-test-soak-two", "OPENAI_BASE_URL": provider.base_url}
 
 
 @pytest.fixture
