@@ -90,12 +90,20 @@ def test_when_everything_is_slow_few_get_a_rival(
     assert Attempt.objects.filter(is_hedge=True).count() == 1
 
 
-def test_in_an_outage_nobody_gets_a_rival(hedging_server: Server, profession: Profession, provider: FakeOpenAI) -> None:
+def test_in_an_outage_nobody_gets_a_rival_though_there_would_be_one(
+    start_own_server: ServerStarter, profession: Profession, provider: FakeOpenAI
+) -> None:
+    server = start_own_server(
+        OPENAI_API_KEYS=f"{KEY},{KEY}2",
+        OPENAI_FALLBACK_MODELS=MODELS[1],
+        OPENAI_BASE_URL=provider.base_url,
+        LLM_HEDGE_SECONDS="0.5",
+    )
     provider.route(Behaviour(status=Refusal.NO_ACCESS), model=MODELS[0])
-    provider.route(Behaviour(status=Refusal.NO_ACCESS), model=MODELS[1])
-    provider.route(Behaviour(text="Late.", first_token_delay=1), model=MODELS[2])
+    provider.route(Behaviour(text="Late.", first_token_delay=1), model=MODELS[1])
     for token in tokens_of_new_learners(2):
-        assert play(hedging_server, token, profession) == "Late."
+        assert play(server, token, profession) == "Late."
+    assert [request.key for request in provider.requests] == [KEY, f"{KEY}2", KEY, KEY]
     assert not Attempt.objects.filter(is_hedge=True).exists()
 
 
