@@ -3,7 +3,6 @@ itself."""
 
 import asyncio
 import contextvars
-import gc
 import logging
 import random
 
@@ -27,8 +26,6 @@ _tasks: list[asyncio.Task[None]] = []
 
 async def start() -> None:
     """Begin to work in the running event loop."""
-    # What is there now stays: looking through it again and again for garbage would hold every stream up.
-    gc.freeze()
     producer.event_log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
     if not settings.REDIS_URL:
         # This is the only process there is, so whatever is being written was written by one that is gone.

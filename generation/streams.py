@@ -126,22 +126,38 @@ async def _frames(
                 yield sse.frame("metadata", opening, event_id=name(cursor))
         async with aclosing(viewer.view(generation.pk, after=cursor)) as events:
             async for event in events:
-                match event:
-                    case viewer.Text():
-                        yield sse.text_frame(presentation.text_event, event.text, event_id=name(event.cursor))
-                    case viewer.End():
-                        event_type, data = await offload(_ending, presentation, event.generation, language)
-                        yield sse.frame(event_type, data, event_id=name(event.cursor))
-                        if event.generation.status == Generation.Status.COMPLETED:
-                            when_ended()
-                    case viewer.Silence():
-                        yield sse.COMMENT
-                    case viewer.Reset():
-                        withdrawn = {"generation_id": str(generation.pk), "reason": "taken_over"}
-                        yield sse.frame("reset", withdrawn, event_id=name(event.cursor))
-                    case viewer.Reconnect():
-                        left = {"generation_id": str(generation.pk)}
-                        yield sse.frame("reconnect", left, event_id=name(event.cursor))
+                if isinstance(event, viewer.End):
+                    event_type, data = await offload(_ending, presentation, event.generation, language)
+                    yield sse.frame(event_type, data, event_id=name(event.cursor))
+                    if event.generation.status == Generation.Status.COMPLETED:
+                        when_ended()
+                else:
+                    yield frame_of(event, generation.pk, name, text_event=presentation.text_event)
+
+
+def frame_of(
+    event: viewer.Growth,
+    generation_id: uuid.UUID,
+    name: Callable[[Cursor], str],
+    *,
+    text_event: str = "token",
+    marks: EventData | None = None,
+) -> bytes:
+    """Give what a client sees of an event before the end; `marks` go into the data of each."""
+    marks = marks or {}
+    match event:
+        case viewer.Text() if not marks:
+            return sse.text_frame(text_event, event.text, event_id=name(event.cursor))
+        case viewer.Text():
+            return sse.frame(text_event, {**marks, "token": event.text}, event_id=name(event.cursor))
+        case viewer.Silence():
+            return sse.COMMENT
+        case viewer.Reset():
+            withdrawn = {**marks, "generation_id": str(generation_id), "reason": "taken_over"}
+            return sse.frame("reset", withdrawn, event_id=name(event.cursor))
+        case viewer.Reconnect():
+            left = {**marks, "generation_id": str(generation_id)}
+            return sse.frame("reconnect", left, event_id=name(event.cursor))
 
 
 def _ending(presentation: Presentation, generation: Generation, language: str) -> tuple[str, EventData]:

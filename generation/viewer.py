@@ -62,7 +62,8 @@ class End:
     generation: Generation
 
 
-Event = Text | Reset | Silence | Reconnect | End
+Growth = Text | Reset | Silence | Reconnect
+Event = Growth | End
 
 
 async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Event, None]:

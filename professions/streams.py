@@ -13,7 +13,7 @@ from rest_framework import serializers
 from accounts.current import asigned_in
 from accounts.models import User
 from generation import sse, streams, viewer
-from generation.cursor import START, Cursor, event_namer
+from generation.cursor import START, event_namer
 from generation.models import Generation
 from generation.offload import offload
 from generation.streams import EventData
@@ -102,27 +102,18 @@ async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, lang
 
 async def _frames(variant: Variant, *, language: str) -> AsyncGenerator[bytes, None]:
     generation = variant.generation
-    event_id = event_namer(generation.pk)
-
-    def frame(event_type: str, cursor: Cursor, data: EventData) -> bytes:
-        return sse.frame(event_type, {"variant": variant.number, **data}, event_id=event_id(cursor))
-
-    name: EventData = {"generation_id": str(generation.pk)}
-    yield frame("metadata", START, {**name, "model": generation.only_model, "source": generation.source})
+    name = event_namer(generation.pk)
+    marks: EventData = {"variant": variant.number}
+    about: EventData = {**marks, "generation_id": str(generation.pk)}
+    opening = {**about, "model": generation.only_model, "source": generation.source}
+    yield sse.frame("metadata", opening, event_id=name(START))
     async with aclosing(viewer.view(generation.pk, after=START)) as events:
         async for event in events:
-            match event:
-                case viewer.Text():
-                    yield frame("token", event.cursor, {"token": event.text})
-                case viewer.Silence():
-                    yield sse.COMMENT
-                case viewer.Reset():
-                    yield frame("reset", event.cursor, {**name, "reason": "taken_over"})
-                case viewer.Reconnect():
-                    yield frame("reconnect", event.cursor, name)
-                case viewer.End():
-                    event_type, data = await offload(_ending, event.generation, language)
-                    yield frame(event_type, event.cursor, {**name, **data})
+            if isinstance(event, viewer.End):
+                event_type, data = await offload(_ending, event.generation, language)
+                yield sse.frame(event_type, {**about, **data}, event_id=name(event.cursor))
+            else:
+                yield streams.frame_of(event, generation.pk, name, marks=marks)
 
 
 def _ending(generation: Generation, language: str) -> tuple[str, EventData]:

@@ -13,6 +13,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from generation.models import CandidateHealth, Message
 from generation.upstream import Ending, candidates, chat
@@ -53,18 +54,19 @@ class Finding:
         """Give the finding in one line, with what to do about it."""
         if self.fault is not None:
             return f"{self.candidate}: {self.fault.code}: {self.fault}. {_REMEDIES.get(self.fault.code, _TRY_AGAIN)}"
+        streams = _("streams, first token after %(seconds).2f s") % {"seconds": self.first_token_seconds or 0}
         missing = [name for name, able in (("usage", self.reports_usage), *self.writes.items()) if not able]
-        lacks = f", without {', '.join(missing)}" if missing else ""
-        return f"{self.candidate}: streams, first token after {self.first_token_seconds or 0:.2f} s{lacks}"
+        lacks = _(", without %(missing)s") % {"missing": ", ".join(missing)} if missing else ""
+        return f"{self.candidate}: {streams}{lacks}"
 
 
-_TRY_AGAIN = "Try again later; if it stays, take it out of the configuration."
+_TRY_AGAIN = _("Try again later; if it stays, take it out of the configuration.")
 _REMEDIES = {
-    "provider_unauthorized": "Replace the key.",
-    "model_not_available": "Allow the project this model, or take the model out of OPENAI_MODEL and the others.",
-    "quota_exhausted": "Top up the account or replace the key.",
-    "provider_unreachable": "Look at the base URL, and whether this machine may reach it.",
-    "provider_timeout": "Look at the base URL; a slow model needs a longer LLM_FIRST_TOKEN_SECONDS.",
+    "provider_unauthorized": _("Replace the key."),
+    "model_not_available": _("Allow the project this model, or take the model out of OPENAI_MODEL and the others."),
+    "quota_exhausted": _("Top up the account or replace the key."),
+    "provider_unreachable": _("Look at the base URL, and whether this machine may reach it."),
+    "provider_timeout": _("Look at the base URL; a slow model needs a longer LLM_FIRST_TOKEN_SECONDS."),
 }
 
 

@@ -1,7 +1,6 @@
 """The servers of a run, each a process of its own on the core that is meant for it."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx2
 
 from tests.benchmarks.machine import OTHER_CORES, SERVER_CORES, Stopwatch
+from tests.waiting import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
@@ -73,13 +73,6 @@ class Watch:
         return said
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def provider(
     directory: Path,
@@ -137,7 +130,7 @@ def relay(directory: Path, *, environment: dict[str, str]) -> Iterator[Running]:
 def _running(
     command: Sequence[str], *, directory: Path, environment: dict[str, str], cores: set[int], page: str
 ) -> Iterator[Running]:
-    port = _free_port()
+    port = free_port()
     own = {"SITE_URL": f"http://127.0.0.1:{port}"}
     log = directory / f"{port}.log"
     with log.open("wb") as output:
