@@ -6,6 +6,7 @@ writes under the next epoch, and nothing that the first still does counts.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import os
@@ -85,7 +86,8 @@ async def cancel(generation_id: uuid.UUID) -> None:
             return
         event_log.ask_to_cancel(generation_id, generation.lease_owner)
         while not generation.is_final and time.monotonic() < deadline:
-            await channel.changed(timeout=0.2)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(channel.changed(), timeout=0.2)
             generation = await offload(row.get)
 
 
@@ -319,7 +321,7 @@ class _Writing:
             )
             self._log_time("[TIMING] Time to first token: %.3f seconds generation=%s")
         self.pieces.append(piece)
-        event_log.append(self.generation.pk, self.generation.epoch, piece)
+        event_log.append(self.generation_id, self.generation.epoch, piece)
 
     async def _save(self, status: Generation.Status, values: dict[str, object]) -> bool:
         """Store how it ended; False when another process has taken over and nothing was stored."""

@@ -115,7 +115,8 @@ async def _frames(
     generation: Generation, cursor: Cursor | None, *, language: str, when_ended: Callable[[], None]
 ) -> AsyncGenerator[bytes, None]:
     presentation = _presentations.get(generation.kind) or PlainText()
-    name = event_namer(generation.pk)
+    generation_id = generation.pk
+    name = event_namer(generation_id)
     with counted(generation.user_id):
         await sse.release_request_resources()
         yield sse.OPENING
@@ -124,7 +125,10 @@ async def _frames(
             opening = await offload(presentation.opening, generation)
             if opening is not None:
                 yield sse.frame("metadata", opening, event_id=name(cursor))
-        async with aclosing(viewer.view(generation.pk, after=cursor)) as events:
+            del opening
+        # What was read to answer the request, the whole simulation perhaps, is not to be held as long as the stream.
+        del generation
+        async with aclosing(viewer.view(generation_id, after=cursor)) as events:
             async for event in events:
                 if isinstance(event, viewer.End):
                     event_type, data = await offload(_ending, presentation, event.generation, language)
@@ -132,7 +136,7 @@ async def _frames(
                     if event.generation.status == Generation.Status.COMPLETED:
                         when_ended()
                 else:
-                    yield frame_of(event, generation.pk, name, text_event=presentation.text_event)
+                    yield frame_of(event, generation_id, name, text_event=presentation.text_event)
 
 
 def frame_of(

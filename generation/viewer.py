@@ -5,21 +5,20 @@ A viewer never owns the work. It can leave at any moment and come back with the 
 """
 
 import asyncio
+import contextlib
 import random
 import uuid
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from generation import producer
+from generation import producer, watch
 from generation.cursor import START, Cursor
 from generation.log import Channel
 from generation.models import Generation
 from generation.offload import offload
+from generation.watch import Watched
 
-# How often a viewer looks at the row, and says that it is still there if nothing else is to be said: the log may
-# have lost an event, the producer may have died, the reader may have lost the right to read.
-LOOK_SECONDS = 15.0
 # A viewer ends without a word after about this time, and its client comes back, perhaps to another process: so
 # connections spread again after a process was restarted.
 LONGEST_SECONDS = 300.0
@@ -45,6 +44,8 @@ class Reset:
 @dataclass(frozen=True, slots=True)
 class Silence:
     """Nothing happened for a while."""
+
+    cursor: Cursor
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,12 @@ async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Eve
     loop = asyncio.get_running_loop()
     leave_at = loop.time() + LONGEST_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
     shown = after
-    with producer.event_log.follow(generation_id) as channel:
+    with producer.event_log.follow(generation_id) as channel, watch.over(generation_id, channel.wake) as watched:
         while loop.time() < leave_at:
             if producer.is_leaving():
                 yield Reconnect(shown)
                 return
+            watched.is_in_doubt = False
             generation = await offload(_row, generation_id)
             if generation is None:
                 return
@@ -87,18 +89,20 @@ async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Eve
                 for event in replay(generation, after=shown):
                     yield event
                 return
+            del generation
             producer.ensure(generation_id)
             if channel.ended:
                 # The text ended and the row does not know: the database failed, or it is about to be written anew.
-                await channel.changed(timeout=UNSAVED_SECONDS)
-                yield Silence()
-            look_at = loop.time() + LOOK_SECONDS
-            while events := await _arrivals(channel, after=shown, look_at=look_at):
-                for event in events:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(channel.changed(), UNSAVED_SECONDS)
+                yield Silence(shown)
+            while loop.time() < leave_at and _grows(channel, watched):
+                news = _news(channel, watched, after=shown)
+                for event in news:
                     yield event
-                shown = events[-1].cursor
-            if loop.time() >= look_at:
-                yield Silence()
+                    shown = event.cursor
+                if not news:
+                    await channel.changed()
 
 
 def _row(generation_id: uuid.UUID) -> Generation | None:
@@ -107,22 +111,23 @@ def _row(generation_id: uuid.UUID) -> Generation | None:
     return rows.filter(pk=generation_id, user__is_active=True).first()
 
 
-async def _arrivals(channel: Channel, *, after: Cursor, look_at: float) -> Sequence[Text | Reset]:
-    """Wait for what arrives in the channel; nothing when it ends or it is time to look at the row."""
-    loop = asyncio.get_running_loop()
-    while not channel.ended and not producer.is_leaving():
-        pause = look_at - loop.time()
-        if pause <= 0:
-            break
-        if arrived := _behind(channel, after=after):
-            return arrived
-        await channel.changed(timeout=pause)
-    return ()
+def _grows(channel: Channel, watched: Watched) -> bool:
+    """Say whether what is to come will come through the channel, as far as is known."""
+    return not (channel.ended or watched.is_in_doubt or producer.is_leaving())
 
 
-def _behind(channel: Channel, *, after: Cursor) -> list[Text | Reset]:
+def _news(channel: Channel, watched: Watched, *, after: Cursor) -> list[Text | Reset | Silence]:
+    """Give what the channel holds behind a cursor, or that there is nothing when it is time to say so."""
+    events = _behind(channel, after=after)
+    if not events and watched.is_due:
+        events.append(Silence(after))
+    watched.is_due = False
+    return events
+
+
+def _behind(channel: Channel, *, after: Cursor) -> list[Text | Reset | Silence]:
     """Give what the channel holds behind a cursor, or the next piece of it."""
-    events: list[Text | Reset] = []
+    events: list[Text | Reset | Silence] = []
     shown = after
     if channel.epoch > shown.epoch:
         shown = Cursor(channel.epoch, 0)

@@ -22,8 +22,6 @@ from generation.upstream.faults import UpstreamFault
 
 logger = logging.getLogger("generation.walk")
 
-# A deadline is moved when it is this share of its time too early: each move costs more than most that a piece needs.
-SLACK = 0.01
 # Of all texts, how many may get a rival: an outage makes every text slow, and must not double what is asked.
 HEDGED_SHARE = 0.05
 MOST_HEDGES_AT_ONCE = 5.0
@@ -185,12 +183,10 @@ class Walk:
     async def _rest(self, one: OngoingAttempt, piece: str | Ending) -> Ending:
         if one.number > 1:
             await self.withdraw()
-        async with _patience(self._until, settings.LLM_IDLE_SECONDS, "the next token") as deadline:
+        async with _patience(self._until, settings.LLM_IDLE_SECONDS, "the next token") as heard:
             while not isinstance(piece, Ending):
                 self.take(piece)
-                due = min(self._until, self._loop.time() + settings.LLM_IDLE_SECONDS)
-                if due - (deadline.when() or 0) > settings.LLM_IDLE_SECONDS * SLACK:
-                    deadline.reschedule(due)
+                heard()
                 piece = await anext(one.pieces)
                 one.wrote(piece)
         return piece
@@ -263,15 +259,36 @@ class Walk:
 
 
 @asynccontextmanager
-async def _patience(until: float, seconds: float, waited_for: str) -> AsyncGenerator[asyncio.Timeout, None]:
-    """As asyncio.timeout, but a time-out is a fault: the provider's, or nobody's when the time of the whole is over."""
+async def _patience(until: float, seconds: float, waited_for: str) -> AsyncGenerator[Callable[[], None], None]:
+    """As asyncio.timeout, but a time-out is a fault: the provider's, or nobody's when the time of the whole is over.
+
+    Gives what is to be called when something was heard: the seconds begin anew.
+    """
     loop = asyncio.get_running_loop()
+    due = min(until, loop.time() + seconds)
+    timer: asyncio.TimerHandle
+
+    def heard() -> None:
+        nonlocal due
+        due = min(until, loop.time() + seconds)
+
+    def check() -> None:
+        # Moving a time-out costs more than most that a piece of text needs, so it is only set when it has run out.
+        nonlocal timer
+        if loop.time() < due:
+            timer = loop.call_at(due, check)
+        else:
+            deadline.reschedule(due)
+
+    timer = loop.call_at(due, check)
     try:
-        async with asyncio.timeout_at(min(until, loop.time() + seconds)) as deadline:
-            yield deadline
+        async with asyncio.timeout(None) as deadline:
+            yield heard
     except TimeoutError as late:
         if loop.time() >= until:
             what = f"{settings.LLM_TIMEOUT_SECONDS:g} s are over"
             raise UpstreamFault("took_too_long", what, label=what) from late
         what = f"waited for {waited_for}"
         raise UpstreamFault("provider_timeout", f"no end in time; {what}", label=what) from late
+    finally:
+        timer.cancel()

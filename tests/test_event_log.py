@@ -55,7 +55,7 @@ def run(request: pytest.FixtureRequest) -> Callable[[Callable[[Pair], Awaitable[
 async def seen(channel: Channel, text: str, *, epoch: int = 1) -> None:
     """Wait until a channel holds just this text."""
     while not (channel.epoch == epoch and channel.since(0) == text):
-        await channel.changed(timeout=0.1)
+        await channel.changed()
 
 
 Run = Callable[[Callable[[Pair], Awaitable[None]]], None]
@@ -75,7 +75,7 @@ def test_a_reader_sees_text_in_order_and_then_the_end(run: Run) -> None:
             logs.writer.append(GENERATION, 1, "four")
             logs.writer.end(GENERATION, 1)
             while not channel.ended:
-                await channel.changed(timeout=0.1)
+                await channel.changed()
             assert channel.since(0) == "One two три 🌹 four"
 
     run(scenario)
@@ -146,7 +146,7 @@ def test_nothing_is_kept_when_nobody_writes_or_reads(run: Run) -> None:
             logs.writer.append(GENERATION, 1, "text")
             logs.writer.end(GENERATION, 1)
             while not channel.ended:
-                await channel.changed(timeout=0.1)
+                await channel.changed()
         with logs.reader.follow(GENERATION) as channel:
             assert (channel.epoch, channel.length) == (0, 0)
 
@@ -198,7 +198,7 @@ class TestTwoProcesses:
                     assert late is channel
                 logs.writer.end(GENERATION, 1)
                 while not channel.ended:
-                    await channel.changed(timeout=0.1)
+                    await channel.changed()
 
         run(scenario)
 

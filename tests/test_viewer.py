@@ -9,7 +9,7 @@ from django.db.models.signals import post_init
 from django.utils import timezone
 
 from accounts.models import User
-from generation import producer, viewer
+from generation import producer, viewer, watch
 from generation.cursor import START, Cursor
 from generation.log import EventLog
 from generation.log.memory import MemoryLog
@@ -161,7 +161,7 @@ def test_a_viewer_that_was_open_for_long_ends_without_a_word_and_goes_on_from_it
     run: Run, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewer, "LONGEST_SECONDS", 0.3)
-    monkeypatch.setattr(viewer, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
 
     async def scenario(log: EventLog) -> None:
         before: list[Event] = []

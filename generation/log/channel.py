@@ -18,7 +18,7 @@ class Channel:
         self.ended = False
         self._pieces: list[str] = []
         self._starts: list[int] = []
-        self._waiting: set[asyncio.Future[bool]] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def begin(self, epoch: int) -> None:
         """Forget the text of an earlier epoch; an epoch that is over changes nothing."""
@@ -47,25 +47,17 @@ class Channel:
         return text[start : start + most]
 
     def wake(self) -> None:
-        """Tell every viewer that waits that there is something to look at."""
+        """Tell everybody who waits that there is something to look at."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
-            _settle(future, True)
+            if not future.done():
+                future.set_result(None)
 
-    async def changed(self, *, timeout: float) -> bool:  # noqa: ASYNC109  # a pause, not a deadline for the caller
-        """Wait for the next `wake`, at most `timeout` seconds; False when the time ran out."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        # By hand: asyncio.wait and asyncio.timeout cost several times as much, and this is done for each piece.
-        timer = loop.call_later(timeout, _settle, future, False)
+    async def changed(self) -> None:
+        """Wait for the next `wake`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:
-            return await future
+            await future
         finally:
-            timer.cancel()
             self._waiting.discard(future)
-
-
-def _settle(future: "asyncio.Future[bool]", result: bool) -> None:
-    if not future.done():
-        future.set_result(result)

@@ -1,12 +1,11 @@
 """Texts from a model: the openai package's chat completions with `stream=True`, wrapped in a generator.
 
 Two deliberate deviations from the package's usual way. It would build a pydantic object for each token, which costs
-several times what everything else on the path does; so the raw response is read and three fields are decoded here.
-And it would retry by itself, out of sight; so its retries are off.
+several times what everything else on the path does; so the raw response is read, and decoded in decoder.py. And it
+would retry by itself, out of sight; so its retries are off.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -17,9 +16,10 @@ import openai
 
 from generation.budget import MAX_COMPLETION_TOKENS
 from generation.models import Message
-from generation.pace import MERGE_SECONDS
-from generation.upstream import Ending, Pieces
+from generation.pace import next_look
+from generation.upstream import Pieces
 from generation.upstream.candidates import Candidate
+from generation.upstream.decoder import Decoder
 from generation.upstream.faults import UpstreamFault, classify
 
 TEMPERATURE = 0.7
@@ -33,9 +33,6 @@ MORE_IS_THERE_BYTES = 8192
 
 # What decoding raises for JSON that is broken, too deep, or of another shape than the protocol's.
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
-
-# json.loads without its guess at the encoding and its look at its arguments, each time.
-_json = json.JSONDecoder().decode
 
 _OPENAI = "https://api.openai.com/"
 _Clients = dict[tuple[str, str], openai.AsyncOpenAI]
@@ -107,7 +104,7 @@ async def stream(
     wishes = _length_limit(candidate, max_tokens) | ({"response_format": response_format} if response_format else {})
     with _place():
         async with _response(candidate, messages, wishes) as response:
-            async for piece in _decoded(_bytes_of(response.http_response), request_id=_request_id(response)):
+            async for piece in _decoded(_Body(response.http_response), request_id=_request_id(response)):
                 yield piece
 
 
@@ -149,30 +146,43 @@ def _request_id(response: Any) -> str:
     return value[:120]
 
 
-def _bytes_of(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """Give the body as it arrives, without the layers that undo compression where there is none."""
-    return response.aiter_bytes() if "content-encoding" in response.headers else response.aiter_raw()
+class _Body:
+    """The bytes of an answer as they arrive."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        # Without the layers that undo compression where there is none.
+        is_encoded = "content-encoding" in response.headers
+        self.chunks: AsyncIterator[bytes] = response.aiter_bytes() if is_encoded else response.aiter_raw()
+        # Reached through two attributes that are not public. Where they are missing, nothing is paused, and costs more.
+        stream = getattr(response.stream, "_stream", None)
+        self._answer: Any = getattr(stream, "_aiohttp_response", None)
+
+    async def pause(self) -> None:
+        """Leave what arrives to the kernel for a moment, so that it is one read and not one for each token."""
+        connection = self._answer and self._answer.connection  # None when everything has arrived
+        transport: asyncio.Transport | None = connection and connection.transport
+        if transport is None:
+            await next_look()
+        else:
+            transport.pause_reading()
+            await next_look()
+            transport.resume_reading()
 
 
-async def _decoded(chunks: AsyncIterator[bytes], *, request_id: str) -> Pieces:
+async def _decoded(body: _Body, *, request_id: str) -> Pieces:
     """Decode the bytes of an event stream; all text of one network read becomes one piece.
 
     The first text is given at once. What arrives within MERGE_SECONDS behind a text is read in one go, so that every
     step from here to the client is done once for all of it.
     """
-    decoder = _Decoder()
-    rest = b""
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                decoder.read(line)
-        if text := decoder.take():
+    decoder = Decoder()
+    async for chunk in body.chunks:
+        if text := decoder.read(chunk):
             yield text
-        if decoder.done:
+        if decoder.is_done:
             break
         if decoder.any_text and len(chunk) < MORE_IS_THERE_BYTES:
-            await asyncio.sleep(MERGE_SECONDS)
+            await body.pause()
     if not decoder.finish_reason:
         raise UpstreamFault("broken_stream", "no finish_reason", label="no finish_reason")
     if decoder.finish_reason == "content_filter":
@@ -180,68 +190,3 @@ async def _decoded(chunks: AsyncIterator[bytes], *, request_id: str) -> Pieces:
     if not decoder.any_text:
         raise UpstreamFault("broken_stream", f"no text, finish_reason {decoder.finish_reason}")
     yield decoder.ending(request_id)
-
-
-class _Decoder:
-    """Takes the few fields that matter out of `chat.completion.chunk` frames."""
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.any_text = False
-        self.done = False
-        self.finish_reason = ""
-        self.model = ""
-        self.usage: dict[str, Any] = {}
-
-    def read(self, line: bytes) -> None:
-        """Read one line. Raises UpstreamFault for an error object and ValueError for broken JSON."""
-        if not line.startswith(b"data:"):
-            return  # a comment, or a field that chat completions do not use
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            self.done = True
-            return
-        chunk = _json(data.decode("utf-8", "surrogatepass"))
-        if not isinstance(chunk, dict):
-            raise ValueError(f"a frame that is no object: {type(chunk).__name__}")  # noqa: TRY004  # broken input, as broken JSON
-        if error := chunk.get("error"):
-            reason = error.get("message", "") if isinstance(error, dict) else str(error)
-            raise UpstreamFault("broken_stream", f"error in the stream: {reason}", label="error in the stream")
-        self.model = chunk.get("model") or self.model
-        self.usage = chunk.get("usage") or self.usage
-        for choice in chunk.get("choices") or ():
-            text = (choice.get("delta") or {}).get("content")
-            if text:
-                self.pieces.append(storable(text))
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
-
-    def take(self) -> str:
-        text = "".join(self.pieces)
-        self.pieces.clear()
-        self.any_text = self.any_text or bool(text)
-        return text
-
-    def ending(self, request_id: str) -> Ending:
-        details = self.usage.get("prompt_tokens_details") or {}
-        return Ending(
-            finish_reason=str(self.finish_reason)[:32],
-            model=str(self.model)[:120],
-            prompt_tokens=_count(self.usage.get("prompt_tokens")),
-            completion_tokens=_count(self.usage.get("completion_tokens")),
-            cached_tokens=_count(details.get("cached_tokens")),
-            request_id=request_id,
-        )
-
-
-def _count(value: object) -> int | None:
-    """Give a number of tokens, None for anything a provider may send instead."""
-    return value if type(value) is int and 0 <= value < 2**31 else None
-
-
-def storable(text: object) -> str:
-    """Replace what no database and no UTF-8 stream takes: NUL, and halves of surrogate pairs."""
-    if not isinstance(text, str):
-        raise TypeError(f"a text of type {type(text).__name__}")
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,179 @@
+"""Open streams are looked at together: what the event log did not tell, the rows do."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from accounts.models import User
+from generation import producer, watch
+from generation.cursor import START
+from generation.log.memory import MemoryLog
+from generation.models import LEASE, Generation
+from generation.models.generation import GenerationQuerySet
+from generation.offload import offload
+from generation.viewer import End, Event, Silence, Text, view
+from tests.waiting import run_async
+
+SOON = 5.0
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
+    log = MemoryLog()
+    monkeypatch.setattr(producer, "event_log", log)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.3)
+    return log
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each look asked for."""
+    asked: list[int] = []
+    look = GenerationQuerySet.going_on
+
+    def counted(self: GenerationQuerySet, pks: set[object]) -> set[object]:
+        asked.append(len(pks))
+        return look(self, pks)  # type: ignore[arg-type, return-value]
+
+    monkeypatch.setattr(GenerationQuerySet, "going_on", counted)
+    return asked
+
+
+def texts_of(user: User, count: int) -> list[Generation]:
+    """Texts that a producer elsewhere has claimed."""
+    return Generation.objects.bulk_create(
+        Generation(
+            user=user,
+            source=Generation.Source.AUTHORED,
+            status=Generation.Status.RUNNING,
+            epoch=1,
+            lease_owner="elsewhere",
+            lease_expires_at=timezone.now() + LEASE,
+        )
+        for _ in range(count)
+    )
+
+
+async def read_on(generation: Generation, events: list[Event]) -> None:
+    async for event in view(generation.pk, after=START):
+        events.append(event)  # noqa: PERF401  # the caller looks at the list meanwhile
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)  # between two looks at the condition
+
+
+def go(scenario: Awaitable[None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(SOON):
+            await scenario
+
+    run_async(limited())
+
+
+def test_an_end_that_the_log_lost_is_found_in_the_row(transactional_db: None, alice: User, log: MemoryLog) -> None:
+    (generation,) = texts_of(alice, 1)
+
+    async def scenario() -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        log.append(generation.pk, 1, "One.")
+        reading = asyncio.create_task(read_on(generation, events))
+        await until(lambda: any(isinstance(event, Text) for event in events))
+        await offload(generation.save_end, Generation.Status.COMPLETED, text="One.")
+        await reading
+        assert isinstance(events[-1], End)
+
+    go(scenario())
+
+
+def test_who_may_no_longer_read_is_sent_nothing_more(transactional_db: None, alice: User, log: MemoryLog) -> None:
+    (generation,) = texts_of(alice, 1)
+
+    async def scenario() -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        reading = asyncio.create_task(read_on(generation, events))
+        await until(lambda: any(isinstance(event, Silence) for event in events))
+        await offload(User.objects.filter(pk=alice.pk).update, is_active=False)
+        await reading
+        assert not any(isinstance(event, End) for event in events)
+
+    go(scenario())
+
+
+def test_a_text_whose_lease_ran_out_is_taken_over(
+    transactional_db: None, alice: User, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (generation,) = texts_of(alice, 1)
+    ensured: list[object] = []
+    monkeypatch.setattr(producer, "ensure", ensured.append)
+
+    async def scenario() -> None:
+        reading = asyncio.create_task(read_on(generation, []))
+        await until(lambda: len(ensured) == 1)
+        await offload(Generation.objects.expire_leases)
+        await until(lambda: len(ensured) > 1)
+        reading.cancel()
+
+    go(scenario())
+
+
+def test_one_query_looks_for_many_and_they_are_told_that_somebody_is_there(
+    transactional_db: None, alice: User, log: MemoryLog, looks: list[int]
+) -> None:
+    generations = texts_of(alice, 4 * watch.ROUNDS)
+
+    async def scenario() -> None:
+        seen: list[list[Event]] = [[] for _ in generations]
+        reading = [
+            asyncio.create_task(read_on(generation, events))
+            for generation, events in zip(generations, seen, strict=True)
+        ]
+        await until(lambda: all(any(isinstance(event, Silence) for event in events) for events in seen))
+        assert max(looks) == 4
+        for task in reading:
+            task.cancel()
+
+    go(scenario())
+
+
+def test_streams_outlive_a_database_that_fails(
+    transactional_db: None, alice: User, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (generation,) = texts_of(alice, 1)
+
+    def fail(self: GenerationQuerySet, pks: object) -> None:
+        raise OperationalError("the database is not there")
+
+    monkeypatch.setattr(GenerationQuerySet, "going_on", fail)
+
+    async def scenario() -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        reading = asyncio.create_task(read_on(generation, events))
+        await until(lambda: sum(isinstance(event, Silence) for event in events) > 1)
+        log.append(generation.pk, 1, "Still here.")
+        await until(lambda: any(isinstance(event, Text) for event in events))
+        assert not reading.done()
+        reading.cancel()
+
+    go(scenario())
+
+
+def test_nobody_is_looked_for_when_nobody_reads(
+    transactional_db: None, alice: User, log: MemoryLog, looks: list[int]
+) -> None:
+    (generation,) = texts_of(alice, 1)
+
+    async def scenario() -> None:
+        reading = asyncio.create_task(read_on(generation, []))
+        await until(lambda: bool(looks))
+        reading.cancel()
+        await until(lambda: "_watch" not in {task.get_coro().__qualname__ for task in asyncio.all_tasks()})  # type: ignore[union-attr]
+
+    go(scenario())
