@@ -6,14 +6,20 @@ from tasks.models import Simulation, Task
 from tasks.running import REPORT
 from tasks.serializers import FinalReportSerializer, MetadataSerializer, TaskSerializer
 
+# A request that found the simulation has read all of this a moment ago.
+_comes_with_its_task = Task.generation.field.remote_field.is_cached
+
 
 def task_of(generation: Generation) -> Task:
     """Give the task of a generation, its clock started if the text is there."""
-    task = (
-        Task.objects.select_related("brief", "generation", "simulation__profession")
-        .prefetch_related("simulation__profession__briefs")
-        .get(generation=generation)
-    )
+    if _comes_with_its_task(generation):
+        task = generation.task
+    else:
+        task = (
+            Task.objects.select_related("brief", "generation", "simulation__profession")
+            .prefetch_related("simulation__profession__briefs")
+            .get(generation=generation)
+        )
     task.start_clock()
     return task
 
