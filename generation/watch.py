@@ -2,8 +2,8 @@
 
 A viewer learns from the event log how its text grows. But the log may have lost the end, the producer may have died,
 the reader may have lost the right to read: only the row knows. It is asked for every viewer every LOOK_SECONDS, and
-for all that are due in the same second at once, because a query of its own for each costs a process with two thousand
-streams a third of a core.
+for all that are due in the same second at once: a query of its own cost each 2.6 ms, half of what two hundred streams
+cost while nothing is written.
 """
 
 import asyncio

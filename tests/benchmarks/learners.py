@@ -67,7 +67,7 @@ def _write(generation: Generation, text: str) -> None:
 def written_text(user: User, *, characters: int) -> Generation:
     """Make a text that was written to its end."""
     generation = Generation.objects.create(user=user, kind="plain", source=Generation.Source.MODEL)
-    line = "What do you tell the supplier about the two days?\n"
+    line = "What do you tell the supplier about the two days — and why?\n"  # the dash makes it more than ASCII
     _write(generation, (line * (characters // len(line) + 1))[:characters])
     generation.refresh_from_db()
     return generation
