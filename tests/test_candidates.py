@@ -125,13 +125,18 @@ def test_no_more_candidates_are_tried_than_the_operator_allows(
     assert asked(provider) == [(A, "one"), (B, "one")]
 
 
+def fail_a_while_ago(server: Server, token: str, profession: Profession, provider: FakeOpenAI) -> None:
+    """Have the first candidate fail, long enough ago to be tried out again."""
+    provider.script(Behaviour(status=Refusal.SERVER_ERROR))
+    ask(server, token, profession)
+    CandidateHealth.objects.exclude(strikes=0).update(left_alone_until=timezone.now() - timedelta(seconds=1))
+
+
 def test_after_its_time_one_request_tries_a_candidate_out_and_the_others_do_not_wait_for_it(
     server: Server, profession: Profession, provider: FakeOpenAI
 ) -> None:
     first, second, third = tokens_of_new_learners(3)
-    provider.script(Behaviour(status=Refusal.SERVER_ERROR))
-    ask(server, first, profession)
-    CandidateHealth.objects.exclude(strikes=0).update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    fail_a_while_ago(server, first, profession, provider)
     provider.route(Behaviour(hold_after=1), model="gpt-4o-mini")
 
     path = f"/api/tasks/profession/{profession.pk}/current/stream"
@@ -149,9 +154,7 @@ def test_a_trial_that_a_person_stops_teaches_nothing(
     server: Server, profession: Profession, provider: FakeOpenAI
 ) -> None:
     first, second, third = tokens_of_new_learners(3)
-    provider.script(Behaviour(status=Refusal.SERVER_ERROR))
-    ask(server, first, profession)
-    CandidateHealth.objects.exclude(strikes=0).update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    fail_a_while_ago(server, first, profession, provider)
     provider.script(Behaviour(hold_after=1))
     with (
         Client(server.url, token=second) as client,
