@@ -77,21 +77,20 @@ def test_a_killed_worker_is_replaced_and_its_texts_are_taken_over(site: Site, pr
     provider.default = Behaviour(tokens=TOKENS, hold_after=1)
     tokens = site.new_tokens(20)
     urls = [site.first.url + site.current]
-    before = workers_of(site.first)
-    killed = max(before)
+    assert len(workers_of(site.first)) == 2
 
-    async def play() -> tuple[int, list[bytes]]:
+    async def play() -> tuple[int, int, list[bytes]]:
         async with Crowd() as crowd:
             await crowd.first_tokens(urls, tokens)
-            assert set(writers(site)) == before
-            cut = writers(site)[killed]
+            # Who is quick takes more, sometimes all: the kernel gives each connection to whoever asks first.
+            killed, cut = writers(site).most_common(1)[0]
             os.kill(killed, signal.SIGKILL)
             provider.default = Behaviour(tokens=TOKENS)
             back = await crowd.first_tokens(urls, tokens)
             provider.release()
-            return cut, await crowd.ends(back)
+            return killed, cut, await crowd.ends(back)
 
-    cut, ends = run_async(play())
+    killed, cut, ends = run_async(play())
     assert all(f'"full_text":"{TEXT}"'.encode() in end for end in ends)
     assert sum(b'"type":"reset"' in end for end in ends) == cut
     assert len(provider.requests) == len(tokens) + cut
