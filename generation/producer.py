@@ -87,7 +87,8 @@ async def cancel(generation_id: uuid.UUID) -> None:
         event_log.ask_to_cancel(generation_id, generation.lease_owner)
         while not generation.is_final and time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(channel.changed(), timeout=0.2)
+                async with asyncio.timeout(0.2):
+                    await channel.changed()
             generation = await offload(row.get)
 
 

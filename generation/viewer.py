@@ -94,7 +94,8 @@ async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Eve
             if channel.ended:
                 # The text ended and the row does not know: the database failed, or it is about to be written anew.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(channel.changed(), UNSAVED_SECONDS)
+                    async with asyncio.timeout(UNSAVED_SECONDS):
+                        await channel.changed()
                 yield Silence(shown)
             while loop.time() < leave_at and _grows(channel, watched):
                 news = _news(channel, watched, after=shown)

@@ -10,12 +10,10 @@ import asyncio
 import itertools
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
-
-from django.db import DatabaseError
 
 from generation.models import Generation
 from generation.offload import offload
@@ -48,7 +46,7 @@ def over(generation_id: uuid.UUID, wake: Callable[[], None]) -> Iterator[Watched
     watched = Watched(generation_id, wake)
     members = next(_next_round)
     members.add(watched)
-    if not _watching:
+    if all(task.done() for task in _watching):
         task = asyncio.get_running_loop().create_task(_watch(), context=Context())
         _watching.add(task)
         task.add_done_callback(_watching.discard)
@@ -59,23 +57,25 @@ def over(generation_id: uuid.UUID, wake: Callable[[], None]) -> Iterator[Watched
 
 
 async def _watch() -> None:
-    """Look at one round after the other for as long as there is anybody to look for."""
+    """Wake one round after the other for as long as there is anybody to wake; a slow database keeps nobody waiting."""
+    looking: asyncio.Task[None] | None = None
     while any(_rounds):
         for members in _rounds:
             await asyncio.sleep(LOOK_SECONDS / ROUNDS)
-            if members:
-                await _look(members)
+            for watched in members:
+                watched.is_due = True
+                watched.wake()
+            if members and (looking is None or looking.done()):
+                looking = asyncio.get_running_loop().create_task(_look(tuple(members)))
 
 
-async def _look(members: set[Watched]) -> None:
-    looked_at = tuple(members)
+async def _look(members: Collection[Watched]) -> None:
     try:
-        goes_on = await offload(Generation.objects.going_on, {watched.generation_id for watched in looked_at})
-    except DatabaseError:
-        # Texts grow without it, and the next look may succeed.
+        goes_on = await offload(Generation.objects.going_on, {watched.generation_id for watched in members})
+    except Exception:  # texts grow without it, and the next look may succeed
         logger.exception("open streams could not be looked at")
-        goes_on = {watched.generation_id for watched in looked_at}
-    for watched in looked_at:
-        watched.is_due = True
-        watched.is_in_doubt = watched.generation_id not in goes_on
-        watched.wake()
+        return
+    for watched in members:
+        if watched.generation_id not in goes_on:
+            watched.is_in_doubt = True
+            watched.wake()

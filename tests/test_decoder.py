@@ -37,6 +37,7 @@ def frames(chance: random.Random, *, compact: bool, ends: str = "\n") -> Iterato
                 (chunk({"content": text}, message={"content": "elsewhere"}), text),
                 ({"message": {"content": "elsewhere"}} | chunk({"content": text}), text),
                 ({"message": {"content": text}} | chunk({"content": "behind"}), "behind"),
+                ({"message": {"content": text}} | chunk({"content": text}), text),
                 (chunk({"content": text}, usage={"completion_tokens": chance.randrange(9)}), text),
                 ({"choices": [chunk({"content": one})["choices"][0] for one in (text, "b")]}, text + "b"),  # type: ignore[index]
             ]
@@ -97,3 +98,9 @@ def test_a_pair_of_surrogates_in_two_frames_becomes_its_character_and_a_half_a_r
     ]
     assert decoder.read(halves[0] + halves[1]) == "🌹"
     assert decoder.read(halves[0]) == "\ufffd"
+
+
+def test_what_is_written_otherwise_is_read_all_the_same() -> None:
+    decoder = Decoder()
+    compact = frame(chunk({"content": "a"}))
+    assert decoder.read(compact + compact.replace(b'"content":"', b'"content": "')) == "aa"

@@ -165,8 +165,10 @@ class _Body:
             await next_look()
         else:
             transport.pause_reading()
-            await next_look()
-            transport.resume_reading()
+            try:
+                await next_look()
+            finally:
+                transport.resume_reading()
 
 
 async def _decoded(body: _Body, *, request_id: str) -> Pieces:

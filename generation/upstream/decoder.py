@@ -54,7 +54,10 @@ class Decoder:
         """Take the text of a line that differs in nothing else; False when it does."""
         if not self._behind:
             return False
-        text, end = _value(line, len(self._before))
+        try:
+            text, end = _scan(line, len(self._before))
+        except (ValueError, StopIteration):
+            return False  # broken, or written otherwise
         if _PADDING.sub("", line[end:]) != self._behind or not isinstance(text, str):
             return False
         self._pieces.append(text)
@@ -86,12 +89,13 @@ class Decoder:
                 self._remember(line, text)
 
     def _remember(self, line: str, text: str) -> None:
-        found = _CONTENT.search(line)
-        if not found:
-            return
-        value, end = _value(line, found.end())
+        places = list(_CONTENT.finditer(line))
+        if len(places) != 1:
+            return  # another could change with the text
+        start = places[0].end()
+        value, end = _scan(line, start)
         if value == text:
-            self._before, self._behind = line[: found.end()], _PADDING.sub("", line[end:])
+            self._before, self._behind = line[:start], _PADDING.sub("", line[end:])
 
     def ending(self, request_id: str) -> Ending:
         details = self._usage.get("prompt_tokens_details") or {}
@@ -103,14 +107,6 @@ class Decoder:
             cached_tokens=_count(details.get("cached_tokens")),
             request_id=request_id,
         )
-
-
-def _value(text: str, start: int) -> tuple[Any, int]:
-    """Decode the JSON value that begins there and say where it ends."""
-    try:
-        return _scan(text, start)  # type: ignore[no-any-return]
-    except StopIteration:
-        raise ValueError("no JSON") from None
 
 
 def _count(value: object) -> int | None:
