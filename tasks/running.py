@@ -44,10 +44,10 @@ def find(user: User, **lookup: object) -> Simulation:
 
 def open_simulation(*, user: User, profession: Profession, language: str) -> Simulation:
     """Give the learner's current simulation of a profession, starting one if there is none."""
-    with suppress(Http404):
-        return find(user, profession=profession, superseded_at=None)
-    with suppress(IntegrityError):  # another request of the same learner was first
-        _create(user=user, profession=profession, language=language)
+    current = Simulation.objects.visible_to(user).current().filter(profession=profession)
+    if not current.exists():
+        with suppress(IntegrityError):  # another request of the same learner was first
+            _create(user=user, profession=profession, language=language)
     return find(user, profession=profession, superseded_at=None)
 
 

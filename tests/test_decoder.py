@@ -100,6 +100,13 @@ def test_a_pair_of_surrogates_in_two_frames_becomes_its_character_and_a_half_a_r
     assert decoder.read(halves[0]) == "\ufffd"
 
 
+def test_comments_are_not_even_decoded() -> None:
+    decoder = Decoder()
+    assert decoder.read(b": \xff\nevent: \xfe\n" + frame(chunk({"content": "a"}))) == "a"
+    with pytest.raises(UnicodeDecodeError):
+        decoder.read(b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n')
+
+
 def test_what_is_written_otherwise_is_read_all_the_same() -> None:
     decoder = Decoder()
     compact = frame(chunk({"content": "a"}))

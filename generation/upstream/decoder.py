@@ -30,8 +30,8 @@ class Decoder:
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
         self._incomplete = b""
-        # What stands around the text in the last frame that has any; "data:" so that there is always something.
-        self._before, self._behind = "data:", ""
+        # What stands around the text in the last frame that has any.
+        self._before, self._behind = "", ""
 
     def read(self, data: bytes) -> str:
         """Take in what has arrived and give the text in it, if any.
@@ -41,10 +41,12 @@ class Decoder:
             ValueError, TypeError, AttributeError, KeyError, RecursionError: for what is not of the protocol.
         """
         lines, newline, self._incomplete = (self._incomplete + data).rpartition(b"\n")
-        if newline:
-            for line in lines.decode("utf-8", "surrogatepass").split("\n"):
-                if not (line.startswith(self._before) and self._is_like_the_last(line)):
-                    self._read_line(line)
+        for raw in lines.split(b"\n") if newline else ():
+            if not raw.startswith(b"data:"):
+                continue  # a comment, or a field that chat completions do not use
+            line = raw.decode("utf-8", "surrogatepass")
+            if not (line.startswith(self._before) and self._is_like_the_last(line)):
+                self._read_line(line)
         text = _storable("".join(self._pieces))
         self._pieces.clear()
         self.any_text = self.any_text or bool(text)
@@ -64,9 +66,7 @@ class Decoder:
         return True
 
     def _read_line(self, line: str) -> None:
-        if not line.startswith("data:"):
-            return  # a comment, or a field that chat completions do not use
-        data = line[5:].strip()
+        data = line.removeprefix("data:").strip()
         if data == "[DONE]":
             self.is_done = True
             return

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.crowd import FASTAPI, FASTAPI_AIOHTTP, PRODUCT, Load, Subject, crowd
@@ -26,18 +27,30 @@ async def measure(directory: Path, *, quick: bool) -> AsyncIterator[Row]:
     for peer in (FASTAPI, FASTAPI_AIOHTTP):
         theirs = await _waits(directory, peer, load, new)
         for name, percent in (("median", 50), ("p99", 99)):
-            mine, other = _percentile(own, percent), _percentile(theirs, percent)
+            mine, other = _percentile(own.seconds, percent), _percentile(theirs.seconds, percent)
             yield Row(
                 f"{what}: {name}, against {peer.name}",
-                f"{mine * 1000:.1f} ms",
-                f"{other * 1000:.1f} ms",
+                f"{mine * 1000:.1f} ms{own.remark}",
+                f"{other * 1000:.1f} ms{theirs.remark}",
                 f"{mine / other:.2f}",
                 "≤ 1",
-                mine <= other,
+                mine <= other and not own.silent,
             )
 
 
-async def _waits(directory: Path, subject: Subject, load: Load, new: int) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long new streams took to show something, and how many showed nothing within LONGEST_SECONDS."""
+
+    seconds: list[float]
+    silent: int
+
+    @property
+    def remark(self) -> str:
+        return f", {self.silent} showed nothing" if self.silent else ""
+
+
+async def _waits(directory: Path, subject: Subject, load: Load, new: int) -> Waits:
     async with crowd(directory, subject, load) as open_crowd:
         requests = await open_crowd.new_requests(new)
         readers = await read_all(requests, per_second=NEW_PER_SECOND)
@@ -45,7 +58,8 @@ async def _waits(directory: Path, subject: Subject, load: Load, new: int) -> lis
         for reader in readers:
             reader.leave()
         waits = [reader.first_token_seconds if reader.first_token_at else LONGEST_SECONDS for reader in readers]
-        return [wait - load.first_token_delay for wait in waits]
+        silent = sum(not reader.first_token_at for reader in readers)
+        return Waits([wait - load.first_token_delay for wait in waits], silent)
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:
