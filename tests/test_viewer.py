@@ -6,17 +6,16 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from django.db.models.signals import post_init
-from django.utils import timezone
 
 from accounts.models import User
 from generation import producer, viewer, watch
-from generation.cursor import START, Cursor
 from generation.log import EventLog
 from generation.log.memory import MemoryLog
 from generation.log.redis import RedisLog
-from generation.models import LEASE, Generation
+from generation.models import Generation
 from generation.offload import offload
-from generation.viewer import End, Event, Text, view
+from generation.viewer import End, Event, Text
+from tests.viewers import claimed_elsewhere, read_on
 from tests.waiting import run_async
 
 SOON = 5.0  # long before a viewer would look at the row again
@@ -28,14 +27,7 @@ Run = Callable[[Scenario], None]
 @pytest.fixture
 def generation(transactional_db: None, alice: User) -> Generation:
     """A text that a producer elsewhere has claimed."""
-    return Generation.objects.create(
-        user=alice,
-        source=Generation.Source.AUTHORED,
-        status=Generation.Status.RUNNING,
-        epoch=1,
-        lease_owner="elsewhere",
-        lease_expires_at=timezone.now() + LEASE,
-    )
+    return claimed_elsewhere(alice)[0]
 
 
 @pytest.fixture(params=["one process", "two processes"])
@@ -79,11 +71,6 @@ def slow_row(generation: Generation) -> Iterator[SlowRow]:
     post_init.connect(slow, sender=Generation)
     yield slow
     post_init.disconnect(slow, sender=Generation)
-
-
-async def read_on(events: list[Event], generation: Generation, *, after: Cursor = START) -> None:
-    async for event in view(generation.pk, after=after):
-        events.append(event)  # noqa: PERF401  # the caller looks at the list meanwhile
 
 
 async def shown(events: list[Event], text: str) -> None:

@@ -1,20 +1,20 @@
 """Open streams are looked at together: what the event log did not tell, the rows do."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
 from django.db import OperationalError
-from django.utils import timezone
 
 from accounts.models import User
 from generation import producer, watch
-from generation.cursor import START
 from generation.log.memory import MemoryLog
-from generation.models import LEASE, Generation
+from generation.models import Generation
 from generation.models.generation import GenerationQuerySet
 from generation.offload import offload
-from generation.viewer import End, Event, Silence, Text, view
+from generation.viewer import End, Event, Silence, Text
+from tests.viewers import claimed_elsewhere, read_on
 from tests.waiting import run_async
 
 SOON = 5.0
@@ -42,26 +42,6 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def texts_of(user: User, count: int) -> list[Generation]:
-    """Texts that a producer elsewhere has claimed."""
-    return Generation.objects.bulk_create(
-        Generation(
-            user=user,
-            source=Generation.Source.AUTHORED,
-            status=Generation.Status.RUNNING,
-            epoch=1,
-            lease_owner="elsewhere",
-            lease_expires_at=timezone.now() + LEASE,
-        )
-        for _ in range(count)
-    )
-
-
-async def read_on(generation: Generation, events: list[Event]) -> None:
-    async for event in view(generation.pk, after=START):
-        events.append(event)  # noqa: PERF401  # the caller looks at the list meanwhile
-
-
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0.01)  # between two looks at the condition
@@ -76,13 +56,13 @@ def go(scenario: Awaitable[None]) -> None:
 
 
 def test_an_end_that_the_log_lost_is_found_in_the_row(transactional_db: None, alice: User, log: MemoryLog) -> None:
-    (generation,) = texts_of(alice, 1)
+    (generation,) = claimed_elsewhere(alice)
 
     async def scenario() -> None:
         events: list[Event] = []
         log.begin(generation.pk, 1)
         log.append(generation.pk, 1, "One.")
-        reading = asyncio.create_task(read_on(generation, events))
+        reading = asyncio.create_task(read_on(events, generation))
         await until(lambda: any(isinstance(event, Text) for event in events))
         await offload(generation.save_end, Generation.Status.COMPLETED, text="One.")
         await reading
@@ -92,12 +72,12 @@ def test_an_end_that_the_log_lost_is_found_in_the_row(transactional_db: None, al
 
 
 def test_who_may_no_longer_read_is_sent_nothing_more(transactional_db: None, alice: User, log: MemoryLog) -> None:
-    (generation,) = texts_of(alice, 1)
+    (generation,) = claimed_elsewhere(alice)
 
     async def scenario() -> None:
         events: list[Event] = []
         log.begin(generation.pk, 1)
-        reading = asyncio.create_task(read_on(generation, events))
+        reading = asyncio.create_task(read_on(events, generation))
         await until(lambda: any(isinstance(event, Silence) for event in events))
         await offload(User.objects.filter(pk=alice.pk).update, is_active=False)
         await reading
@@ -109,12 +89,12 @@ def test_who_may_no_longer_read_is_sent_nothing_more(transactional_db: None, ali
 def test_a_text_whose_lease_ran_out_is_taken_over(
     transactional_db: None, alice: User, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (generation,) = texts_of(alice, 1)
+    (generation,) = claimed_elsewhere(alice)
     ensured: list[object] = []
     monkeypatch.setattr(producer, "ensure", ensured.append)
 
     async def scenario() -> None:
-        reading = asyncio.create_task(read_on(generation, []))
+        reading = asyncio.create_task(read_on([], generation))
         await until(lambda: len(ensured) == 1)
         await offload(Generation.objects.expire_leases)
         await until(lambda: len(ensured) > 1)
@@ -126,12 +106,12 @@ def test_a_text_whose_lease_ran_out_is_taken_over(
 def test_one_query_looks_for_many_and_they_are_told_that_somebody_is_there(
     transactional_db: None, alice: User, log: MemoryLog, looks: list[int]
 ) -> None:
-    generations = texts_of(alice, 4 * watch.ROUNDS)
+    generations = claimed_elsewhere(alice, 4 * watch.ROUNDS)
 
     async def scenario() -> None:
         seen: list[list[Event]] = [[] for _ in generations]
         reading = [
-            asyncio.create_task(read_on(generation, events))
+            asyncio.create_task(read_on(events, generation))
             for generation, events in zip(generations, seen, strict=True)
         ]
         await until(lambda: all(any(isinstance(event, Silence) for event in events) for events in seen))
@@ -145,7 +125,7 @@ def test_one_query_looks_for_many_and_they_are_told_that_somebody_is_there(
 def test_streams_outlive_a_database_that_fails(
     transactional_db: None, alice: User, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (generation,) = texts_of(alice, 1)
+    (generation,) = claimed_elsewhere(alice)
 
     def fail(self: GenerationQuerySet, pks: object) -> None:
         raise OperationalError("the database is not there")
@@ -155,7 +135,7 @@ def test_streams_outlive_a_database_that_fails(
     async def scenario() -> None:
         events: list[Event] = []
         log.begin(generation.pk, 1)
-        reading = asyncio.create_task(read_on(generation, events))
+        reading = asyncio.create_task(read_on(events, generation))
         await until(lambda: sum(isinstance(event, Silence) for event in events) > 1)
         log.append(generation.pk, 1, "Still here.")
         await until(lambda: any(isinstance(event, Text) for event in events))
@@ -168,12 +148,56 @@ def test_streams_outlive_a_database_that_fails(
 def test_nobody_is_looked_for_when_nobody_reads(
     transactional_db: None, alice: User, log: MemoryLog, looks: list[int]
 ) -> None:
-    (generation,) = texts_of(alice, 1)
+    (generation,) = claimed_elsewhere(alice)
 
     async def scenario() -> None:
-        reading = asyncio.create_task(read_on(generation, []))
+        reading = asyncio.create_task(read_on([], generation))
         await until(lambda: bool(looks))
         reading.cancel()
         await until(lambda: "_watch" not in {task.get_coro().__qualname__ for task in asyncio.all_tasks()})  # type: ignore[union-attr]
+
+    go(scenario())
+
+
+def test_a_database_that_hangs_keeps_nobody_waiting_for_a_sign_of_life(
+    transactional_db: None, alice: User, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = claimed_elsewhere(alice, watch.ROUNDS)
+    hanging = threading.Event()
+
+    def hang(self: GenerationQuerySet, pks: object) -> None:
+        hanging.wait(SOON)
+
+    monkeypatch.setattr(GenerationQuerySet, "going_on", hang)
+
+    async def scenario() -> None:
+        seen: list[list[Event]] = [[] for _ in generations]
+        reading = [
+            asyncio.create_task(read_on(events, generation))
+            for generation, events in zip(generations, seen, strict=True)
+        ]
+        try:
+            await until(lambda: all(sum(isinstance(event, Silence) for event in events) > 1 for events in seen))
+        finally:
+            hanging.set()
+            for task in reading:
+                task.cancel()
+
+    go(scenario())
+
+
+def test_who_comes_when_the_watch_has_just_ended_is_watched_over(
+    transactional_db: None, alice: User, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (generation,) = claimed_elsewhere(alice)
+
+    async def scenario() -> None:
+        ended = asyncio.create_task(asyncio.sleep(0))
+        await ended
+        monkeypatch.setattr(watch, "_watching", {ended})  # it is taken out a step later
+        events: list[Event] = []
+        reading = asyncio.create_task(read_on(events, generation))
+        await until(lambda: any(isinstance(event, Silence) for event in events))
+        reading.cancel()
 
     go(scenario())
