@@ -40,12 +40,12 @@ bench: $(VENV)/.dev $(VENDOR)/.copied
 soak: $(VENV)/.dev
 	SOAK_MINUTES=$(MINUTES) $(PYTHON) -m pytest tests/test_soak.py --log-cli-level=INFO $(ARGS)
 
-# Versions and hashes of everything, from pyproject.toml.
+# Versions and hashes of everything, from pyproject.toml, for every Python and platform promised there.
 lock: $(VENV)/.dev
-	$(VENV)/bin/pip install --quiet pip-tools
+	$(VENV)/bin/pip install --quiet uv
 	for extra in "" dev; do \
-		$(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
-		--no-emit-find-links --no-emit-trusted-host $${extra:+--extra $$extra --constraint requirements.txt} \
+		$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+		$${extra:+--extra $$extra --constraint requirements.txt} $(ARGS) \
 		--output-file requirements$${extra:+-$$extra}.txt pyproject.toml || exit; done
 
 clean:
