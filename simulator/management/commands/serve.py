@@ -1,8 +1,8 @@
-import fcntl
 import resource
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from django.utils.crypto import get_random_string
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from professions.models import Profession
+from simulator.serving_lock import InUse, serving_lock
 from simulator.static_files import collect_if_changed
 
 STALLED_READER_SECONDS = 30
@@ -65,23 +66,19 @@ class Command(BaseCommand):
 
 @contextmanager
 def _only_process() -> Iterator[None]:
-    """Keep a second server off an SQLite file without Redis: each would take the other's texts for abandoned.
-
-    The kernel gives the lock back when this process ends, in whatever way.
-    """
+    """Keep a second server off an SQLite file without Redis: each would take the other's texts for abandoned."""
     database = settings.DATABASES["default"]
-    if settings.REDIS_URL or database["ENGINE"] != "django.db.backends.sqlite3":
+    if database["ENGINE"] != "django.db.backends.sqlite3":
         yield
         return
-    with Path(f"{database['NAME']}.serving").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as taken:
-            raise CommandError(
-                f"Another process serves {database['NAME']} already. Stop it, or set REDIS_URL so that several "
-                "processes can share the work."
-            ) from taken
-        yield
+    try:
+        with serving_lock(Path(database["NAME"]), shared=bool(settings.REDIS_URL)):
+            yield
+    except InUse as taken:
+        raise CommandError(
+            f"Another process serves {database['NAME']} already. Stop it, or set REDIS_URL so that several "
+            "processes can share the work."
+        ) from taken
 
 
 def _allow_many_open_files() -> None:
@@ -89,7 +86,8 @@ def _allow_many_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with suppress(ValueError):  # macOS has a limit of its own below "no limit"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:
@@ -110,7 +108,8 @@ def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:
     listener = config.bind_socket()
     # The kernel drops a reader that takes nothing, or is gone without a word, when this much time has passed with
     # something to send; streams send a comment at least every 15 s. Connections inherit it from the listener.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_READER_SECONDS * 1000)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_READER_SECONDS * 1000)
     server = uvicorn.Server(config)
     if reload:
         ChangeReload(config, target=server.run, sockets=[listener]).run()
