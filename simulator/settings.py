@@ -224,6 +224,10 @@ USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
 
+# What a page or a mail about an error may show
+DEFAULT_EXCEPTION_REPORTER = "simulator.hiding.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "simulator.hiding.Filter"
+
 # Static files
 STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
