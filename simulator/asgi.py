@@ -3,14 +3,21 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import FrameType
 from typing import Any
 
 from django.core.asgi import get_asgi_application
 
+from simulator.environment import UnusableSettings
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "simulator.settings")
-site = get_asgi_application()
+os.umask(0o077)  # as in manage.py
+try:
+    site = get_asgi_application()
+except UnusableSettings as unusable:
+    sys.exit(str(unusable))
 
 from generation import process  # noqa: E402  # needs the apps to be there
 

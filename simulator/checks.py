@@ -7,6 +7,9 @@ from typing import Any
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
+
+MISSPELLED = "simulator.W001"
 
 
 @register()
@@ -54,5 +57,28 @@ def many_processes_share_a_log(app_configs: Sequence[Any] | None, **kwargs: Any)
             "process than the one that writes would see no text grow, and each would take the others for dead.",
             hint="Set REDIS_URL, or serve with one process (--workers 1, WEB_CONCURRENCY unset).",
             id="simulator.E002",
+        )
+    ]
+
+
+@register()
+def names_are_known(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    return [
+        CheckWarning(
+            f"{name} is not a setting of this site and changes nothing.", hint=f"{meant} is.", id="simulator.W001"
+        )
+        for name, meant in settings.MISSPELLED_NAMES.items()
+    ]
+
+
+@register()
+def hosts_are_named(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        CheckWarning(
+            "ALLOWED_HOSTS is *, so a stranger chooses the address that links in mails name.",
+            hint="Name the hosts, such as ALLOWED_HOSTS=try.example.org,192.168.1.20.",
+            id="simulator.W002",
         )
     ]

@@ -4,147 +4,78 @@ The names, meanings and defaults are in README.md. A value that cannot be used s
 says what to write instead; two values that contradict each other are system checks (simulator/checks.py).
 """
 
-import os
-import re
-import secrets
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import django_stubs_ext
-import environ
 from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
+
+from simulator import var_folder
+from simulator.environment import Environment, host_of
 
 django_stubs_ext.monkeypatch()  # lets classes such as ModelAdmin say which model they are for
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment.load(BASE_DIR / ".env")
+_seconds, _whole_number, _names, _switch = env.seconds, env.whole_number, env.names, env.switch
 
-VAR_DIR = Path(env.str("VAR_DIR", default="") or BASE_DIR / "var")
-
-
-def _public_address(value: str) -> tuple[str, str, str]:
-    """Split `SITE_URL` into scheme, host and origin (`scheme://host[:port]`)."""
-    address = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[\w.-]+)(:\d+)?", value, re.IGNORECASE)
-    if address is None:
-        raise ImproperlyConfigured(
-            f"SITE_URL is {value!r}; write the public address with its scheme and without a path, "
-            "such as https://try.example.org"
-        )
-    return address[1].lower(), address[2].lower(), value.lower()
-
-
-def _kept_secret_key(path: Path) -> str:
-    """Read the key kept in `path`, made on the first start and readable by the owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(64))
-    return path.read_text(encoding="ascii").strip()
-
-
-def _seconds(name: str, default: float, *, zero_is: str = "") -> float:
-    """Read a number of seconds; 0 only where it means something, which `zero_is` says."""
-    value: str = env.str(name, default="") or str(default)
-    # Not environ's own parser, which takes 2m for 2 and 1e3 for 13.
-    seconds = float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else -1.0
-    if seconds < 0 or (seconds == 0 and not zero_is):
-        what = f"a number of seconds, or 0 for {zero_is}" if zero_is else "a number of seconds above 0"
-        raise ImproperlyConfigured(f"{name} is {value!r}; write {what}")
-    return seconds
-
-
-def _whole_number(name: str, default: int, *, least: int) -> int:
-    value: str = env.str(name, default="") or str(default)
-    if not re.fullmatch(r"\d+", value) or int(value) < least:
-        raise ImproperlyConfigured(f"{name} is {value!r}; write a whole number, {least} or more")
-    return int(value)
-
-
-def _names(name: str, default: str = "") -> list[str]:
-    """Read a list whose parts are separated by commas."""
-    value: str = env.str(name, default="") or default
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _switch(name: str, *, default: bool) -> bool:
-    value: str = env.str(name, default="") or str(default)
-    if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
-        raise ImproperlyConfigured(f"{name} is {value!r}; write on or off")
-    return value.lower() in {"1", "true", "yes", "on"}
-
-
-def _database(url: str) -> dict[str, Any]:
-    if url.partition("://")[0] not in {"sqlite", "postgres", "postgresql"}:
-        raise ImproperlyConfigured(
-            "DATABASE_URL cannot be used; write sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME"
-        )
-    settings: dict[str, Any] = env.db_url_config(url)
-    return settings
-
+VAR_DIR = env.path("VAR_DIR", BASE_DIR / "var", base=BASE_DIR)
 
 # Where the site is
-SITE_URL: str = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
-_scheme, _host, _origin = _public_address(SITE_URL)
+SITE_URL = env.site_url("SITE_URL", "http://127.0.0.1:8000")
+_scheme, _host = urlsplit(SITE_URL).scheme, host_of(SITE_URL)
 _https = _scheme == "https"
 _local = {"127.0.0.1", "localhost", "[::1]"}
 
 DEBUG = _switch("DEBUG", default=False)
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or sorted(_local if _host in _local else {_host})
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[]) or [_origin]
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS") or sorted(_local if _host in _local else {_host})
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", subdomains=True) or [SITE_URL]
 
 # Database and shared services
-DATABASES = {"default": _database(env.str("DATABASE_URL", default="") or f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
-REDIS_URL: str = env.str("REDIS_URL", default="")
-WORKERS: int = env.int("WEB_CONCURRENCY", default=1)
+DATABASES = {"default": env.database("DATABASE_URL", VAR_DIR / "db.sqlite3", base=BASE_DIR)}
+REDIS_URL = env.redis_url("REDIS_URL")
+WORKERS = _whole_number("WEB_CONCURRENCY", 1, least=1, most=256)
+# What the URL says holds: its options come last.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
     DATABASES["default"]["OPTIONS"] = {
         # A transaction takes the write lock when it begins: one that starts by reading and is upgraded later
         # fails with "database is locked" at once, whatever the time-out.
         "transaction_mode": "IMMEDIATE",
         "init_command": "PRAGMA journal_mode=WAL",
         "timeout": 30,
-    }
+    } | DATABASES["default"]["OPTIONS"]
     DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    # A pool for each process: requests wait for a connection instead of opening one each.
-    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 30}}
+else:
+    DATABASES["default"]["OPTIONS"] = {
+        # A pool for each process: requests wait for a connection instead of opening one each.
+        "pool": {"min_size": 1, "max_size": 8, "timeout": 30},
+        "connect_timeout": 5,
+    } | DATABASES["default"]["OPTIONS"]
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
+        }
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Secrets
-SECRET_KEY: str = env.str("SECRET_KEY", default="")
-if not SECRET_KEY:
-    if REDIS_URL or DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3":
-        raise ImproperlyConfigured(
-            "SECRET_KEY is not set, and with PostgreSQL or Redis several processes have to share it; "
-            "write one of 50 characters or more into the environment"
-        )
-    SECRET_KEY = _kept_secret_key(VAR_DIR / "secret_key")
-if len(SECRET_KEY) < 50:
-    raise ImproperlyConfigured(
-        f"SECRET_KEY has {len(SECRET_KEY)} characters; 50 or more are needed. "
-        "`python -c 'import secrets; print(secrets.token_urlsafe(64))'` makes one"
-    )
+# Secrets; without one, a key is made below
+SECRET_KEY = env.secret_key("SECRET_KEY")
 
 # The language model
-OPENAI_API_KEYS = _names("OPENAI_API_KEYS") or _names("OPENAI_API_KEY")
-OPENAI_BASE_URL: str = env.str("OPENAI_BASE_URL", default="") or "https://api.openai.com/v1"
-OPENAI_MODEL: str = env.str("OPENAI_MODEL", default="").strip() or "gpt-4o-mini"
-OPENAI_FALLBACK_MODELS = _names("OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14")
-OPENROUTER_API_KEY: str = env.str("OPENROUTER_API_KEY", default="").strip()
-OPENROUTER_BASE_URL: str = env.str("OPENROUTER_BASE_URL", default="") or "https://openrouter.ai/api/v1"
-OPENROUTER_MODEL: str = env.str("OPENROUTER_MODEL", default="").strip()
-VARIANT_MODELS = _names("VARIANT_MODELS", "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini")
+OPENAI_API_KEYS = env.keys("OPENAI_API_KEYS") or env.keys("OPENAI_API_KEY")
+OPENAI_BASE_URL = env.service_url("OPENAI_BASE_URL", "https://api.openai.com/v1")
+OPENAI_MODEL = env.model("OPENAI_MODEL", "gpt-4o-mini")
+OPENAI_FALLBACK_MODELS = env.models("OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14")
+OPENROUTER_API_KEY = env.key("OPENROUTER_API_KEY")
+OPENROUTER_BASE_URL = env.service_url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1")
+OPENROUTER_MODEL = env.model("OPENROUTER_MODEL", "")
+VARIANT_MODELS = env.models("VARIANT_MODELS", "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini")
 LLM_TIMEOUT_SECONDS = _seconds("LLM_TIMEOUT_SECONDS", 120)
 LLM_FIRST_TOKEN_SECONDS = _seconds("LLM_FIRST_TOKEN_SECONDS", 20)
 LLM_IDLE_SECONDS = _seconds("LLM_IDLE_SECONDS", 30)
@@ -155,7 +86,7 @@ USER_DAILY_TOKEN_BUDGET = _whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, leas
 
 # Who may do what
 ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
-CORS_ALLOWED_ORIGINS: list[str] = [origin.strip() for origin in env.list("CORS_ORIGINS", default=[]) if origin.strip()]
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "last-event-id"]
 CORS_EXPOSE_HEADERS = ["Retry-After"]
 CORS_URLS_REGEX = r"^/api/"
@@ -254,7 +185,8 @@ ACCOUNT_RATE_LIMITS = {
     "reset_password": "60/m/ip,5/m/key",
 }
 # Without EMAIL_URL no mail is sent, and none is written to the log, where a link to a new password would lie open.
-vars().update(env.email_url("EMAIL_URL", default="dummymail://"))
+vars().update(env.email("EMAIL_URL", "dummymail://"))
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = f"Profession simulator <noreply@{_host}>"
 
 REST_KNOX = {
@@ -291,6 +223,10 @@ LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
+
+# What a page or a mail about an error may show
+DEFAULT_EXCEPTION_REPORTER = "simulator.hiding.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "simulator.hiding.Filter"
 
 # Static files
 STATIC_URL = "static/"
@@ -355,3 +291,16 @@ LOGGING = {
         "django.server": {"handlers": [], "propagate": True},
     },
 }
+
+# Nothing is made before every setting can be used.
+MISSPELLED_NAMES = env.misspelled()
+if not SECRET_KEY and (REDIS_URL or DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3"):
+    env.faults.append(
+        "SECRET_KEY is not set, and with PostgreSQL or Redis several processes have to share it; "
+        "write one of 50 characters or more into the environment"
+    )
+env.raise_faults()
+var_folder.make(VAR_DIR)
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    var_folder.check_database(Path(DATABASES["default"]["NAME"]))
+SECRET_KEY = SECRET_KEY or var_folder.keep_secret_key(VAR_DIR)

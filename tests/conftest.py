@@ -32,6 +32,7 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
+SECRET_KEY = "of-tests-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 
 
 @pytest.hookimpl(trylast=True)

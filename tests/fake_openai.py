@@ -237,6 +237,7 @@ class RecordedRequest:
     body: dict[str, Json]  # {} for a body that is no JSON object
     received_at: float  # time.monotonic(), as ended_at
     request_id: str
+    query: str = ""
     status: int | None = None
     tokens_sent: list[str] = field(default_factory=list)
     held: bool = False
@@ -820,6 +821,7 @@ class FakeOpenAI:
         record = RecordedRequest(
             method=request.method,
             path=request.path,
+            query=request.query_string,
             headers=request.headers,
             body=body,
             received_at=time.monotonic(),

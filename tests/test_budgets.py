@@ -17,7 +17,7 @@ from generation import budget
 from generation.models import Attempt, DailyTokens, Generation, Message
 from professions.models import Profession
 from tests.client import Client, shown_text
-from tests.conftest import KEY, ROOT, Server, ServerStarter, make_profession
+from tests.conftest import KEY, ROOT, SECRET_KEY, Server, ServerStarter, make_profession
 from tests.fake_openai import Behaviour, Ending, FakeOpenAI, Refusal
 from tests.stores import Postgres
 
@@ -70,7 +70,7 @@ def test_the_same_on_postgresql(postgres: Postgres) -> None:
     )
     limits = {"USER_DAILY_TOKEN_BUDGET": str(10 * ESTIMATE), "DAILY_TOKEN_BUDGET": str(10**9)}
     shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
-    environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": "x" * 50, **limits}
+    environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": SECRET_KEY, **limits}
     printed = subprocess.run(shell, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "begun 10" in printed.stdout
 

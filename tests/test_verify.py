@@ -18,7 +18,7 @@ from django.test import Client as DjangoClient
 from accounts.models import User
 from generation.models import CandidateHealth
 from generation.upstream.candidates import key_id
-from tests.conftest import KEY, ROOT, Server
+from tests.conftest import KEY, ROOT, SECRET_KEY, Server
 from tests.fake_openai import MODELS, Behaviour, FakeOpenAI, Refusal
 from tests.test_nginx import nginx_before
 from tests.waiting import free_port
@@ -63,7 +63,7 @@ def test_each_candidate_is_asked_what_it_can_do(tmp_path: Path, provider: FakeOp
 
 def test_a_database_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
     address = f"postgres://nobody:secret@127.0.0.1:{free_port()}/none"
-    done = verify(tmp_path, DATABASE_URL=address, SECRET_KEY="x" * 50)
+    done = verify(tmp_path, DATABASE_URL=address, SECRET_KEY=SECRET_KEY)
     assert done.returncode == 1
     assert "FAIL database: default does not answer" in done.stdout
     assert "Look at DATABASE_URL" in done.stdout
@@ -71,7 +71,7 @@ def test_a_database_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -
 
 
 def test_redis_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
-    done = verify(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}", SECRET_KEY="x" * 50)
+    done = verify(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}", SECRET_KEY=SECRET_KEY)
     assert done.returncode == 1
     assert "FAIL redis: does not answer" in done.stdout
     assert "Look at REDIS_URL" in done.stdout
