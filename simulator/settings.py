@@ -7,6 +7,7 @@ says what to write instead; two values that contradict each other are system che
 import os
 import re
 import secrets
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,21 @@ def _names(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def _proxies(name: str, default: str) -> list[str]:
+    """Read addresses and networks; `unix` is whoever comes through a unix socket."""
+    proxies = _names(name, default)
+    for proxy in proxies:
+        try:
+            if proxy != "unix":
+                ip_network(proxy)
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{name} is {env.str(name)!r}; write addresses and networks such as 10.0.0.5,10.1.0.0/16,fd00::/8, "
+                "and unix for a unix socket"
+            ) from None
+    return proxies
+
+
 def _switch(name: str, *, default: bool) -> bool:
     value: str = env.str(name, default="") or str(default)
     if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
@@ -93,11 +109,13 @@ def _database(url: str) -> dict[str, Any]:
 SITE_URL: str = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
 _scheme, _host, _origin = _public_address(SITE_URL)
 _https = _scheme == "https"
-_local = {"127.0.0.1", "localhost", "[::1]"}
 
 DEBUG = _switch("DEBUG", default=False)
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or sorted(_local if _host in _local else {_host})
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or [_host]
+if not _https:  # whoever sits at the computer itself; an https site is reached through its proxy
+    ALLOWED_HOSTS = sorted({*ALLOWED_HOSTS, "127.0.0.1", "localhost", "[::1]"})
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[]) or [_origin]
+TRUSTED_PROXIES = _proxies("TRUSTED_PROXIES", "127.0.0.1,::1,unix")
 
 # Database and shared services
 DATABASES = {"default": _database(env.str("DATABASE_URL", default="") or f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
@@ -187,9 +205,12 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "simulator.health.answer_supervisors",
+    "simulator.hosts.known_methods_only",
+    "simulator.static_files.StaticFilesMiddleware",
+    "simulator.hosts.own_host_only",
     "django.middleware.security.SecurityMiddleware",
     "simulator.middleware.Policy",
-    "simulator.static_files.StaticFilesMiddleware",
     "simulator.middleware.not_stored_by_default",
     "corsheaders.middleware.CorsMiddleware",
     "simulator.middleware.Session",
@@ -309,6 +330,7 @@ WHITENOISE_KEEP_ONLY_HASHED_FILES = False
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = True
@@ -319,10 +341,11 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # th
 CSRF_FAILURE_VIEW = "simulator.problems.csrf_failure"
 if _https:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
     SECURE_HSTS_SECONDS = 31_536_000
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    SECURE_HSTS_PRELOAD = True
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = _switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
+    SECURE_HSTS_PRELOAD = _switch("HSTS_PRELOAD", default=False)
+    # Both speak for other sites of the same domain, and browsers remember them for a year: the operator's choice.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"

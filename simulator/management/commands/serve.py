@@ -3,8 +3,10 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from django.conf import settings
@@ -14,8 +16,10 @@ from django.utils.crypto import get_random_string
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from professions.models import Profession
+from simulator.protocol import Protocol
 from simulator.static_files import collect_if_changed
 
+EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # what somebody chose
 STALLED_READER_SECONDS = 30
 # An open stream takes two: the learner's connection and the provider's. Where the system sets no limit this is enough.
 MOST_OPEN_FILES = 65_536
@@ -26,22 +30,41 @@ class Command(BaseCommand):
     help = "Prepare the database, the catalogue and the static files, then serve the site."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in.")
         parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--uds", metavar="PATH", help="Serve a proxy on this computer on a unix socket.")
         parser.add_argument(
             "--workers", type=int, default=settings.WORKERS, help="Processes; more than one needs REDIS_URL."
         )
         parser.add_argument("--reload", action="store_true", help="Restart when a source file changes.")
 
-    def handle(self, *args: Any, host: str, port: int, workers: int, reload: bool, **options: Any) -> None:
+    def handle(
+        self, *args: Any, host: str, port: int, uds: str | None, workers: int, reload: bool, **options: Any
+    ) -> None:
         settings.WORKERS = workers
         self.check(display_num_errors=False)
         with _only_process():
             self._prepare()
             _allow_many_open_files()
-            self.stdout.write(f"Serving on http://{host}:{port}")
+            self.stdout.write(f"Serving on {uds or _address(host, port)}")
+            if not uds:
+                self._tell_others(host, port)
             self.stdout.flush()
-            _serve(host=host, port=port, workers=workers, reload=reload)
+            _serve(host=host, port=port, uds=uds, workers=workers, reload=reload)
+
+    def _tell_others(self, host: str, port: int) -> None:
+        """Print where other computers find this one, and what to set if the site would refuse them there."""
+        if _is_loopback(host) or settings.SITE_URL.startswith("https:"):  # then others come through a proxy
+            return
+        named = str(urlsplit(settings.SITE_URL).hostname)
+        is_name = not (_is_loopback(named) or _is_address(named))
+        if is_name or named == host or (host in EVERY_ADDRESS and _is_own_address(named)):
+            self.stdout.write(f"Other computers reach it at {settings.SITE_URL}")
+            return
+        reachable = _address_towards("192.0.2.1") or socket.gethostname() if host in EVERY_ADDRESS else host
+        address = _address(reachable, port)
+        self.stdout.write(f"Other computers would reach it at {address}, but the site answers at {settings.SITE_URL}.")
+        self.stdout.write(f"Set SITE_URL={address} in the environment or in .env, and start it again.")
 
     def _prepare(self) -> None:
         call_command("migrate", interactive=False, verbosity=0)
@@ -92,25 +115,61 @@ def _allow_many_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:
+def _address(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback if _is_address(host) else host == "localhost"
+
+
+def _is_own_address(host: str) -> bool:
+    return not _is_loopback(host) and _address_towards(host) == host
+
+
+def _address_towards(other: str) -> str:
+    """Return the address that this computer has where it reaches another one, empty without a way there."""
+    with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((other, 9))  # sends nothing
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def _serve(*, host: str, port: int, uds: str | None, workers: int, reload: bool) -> None:
     config = uvicorn.Config(
         "simulator.asgi:application",
         host=host,
         port=port,
+        uds=uds,
         workers=workers,
         reload=reload,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
+        ws="none",
+        proxy_headers=False,  # simulator/proxies.py reads them
         lifespan="on",
         log_config=None,
         server_header=False,
         backlog=4096,
         timeout_graceful_shutdown=3,
     )
+    if uds and Path(uds).is_socket():  # left behind by a server that is gone
+        Path(uds).unlink()
     listener = config.bind_socket()
     # The kernel drops a reader that takes nothing, or is gone without a word, when this much time has passed with
     # something to send; streams send a comment at least every 15 s. Connections inherit it from the listener.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_READER_SECONDS * 1000)
+    if not uds:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_READER_SECONDS * 1000)
     server = uvicorn.Server(config)
     if reload:
         ChangeReload(config, target=server.run, sockets=[listener]).run()
