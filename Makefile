@@ -1,5 +1,6 @@
 # `make run` serves the site from a fresh clone; `make test` runs what CI runs. Both need Python 3.11 or later and nothing else.
 
+HOST ?= 127.0.0.1
 PORT ?= 8000
 MINUTES ?= 10
 VENV := .venv
@@ -15,10 +16,10 @@ BASE_PYTHON := $(shell for candidate in python3 python3.14 python3.13 python3.12
 .PHONY: run dev test soak check bench lock clean install vendor
 
 run: $(VENV)/.run $(VENDOR)/.copied
-	$(PYTHON) manage.py serve --port $(PORT)
+	$(PYTHON) manage.py serve --host $(HOST) --port $(PORT)
 
 dev: $(VENV)/.dev $(VENDOR)/.copied
-	DEBUG=1 $(PYTHON) manage.py serve --port $(PORT) --reload
+	DEBUG=1 $(PYTHON) manage.py serve --host $(HOST) --port $(PORT) --reload
 
 check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 	$(VENV)/bin/ruff check .
