@@ -1,5 +1,6 @@
 # `make run` serves the site from a fresh clone; `make test` runs what CI runs. Both need Python 3.11 or later and nothing else.
 
+HOST ?= 127.0.0.1
 PORT ?= 8000
 MINUTES ?= 10
 VENV := .venv
@@ -26,13 +27,13 @@ $(shell test ! -d $(VENV) || $(PYTHON) -c 'import pip' 2>/dev/null || rm -f $(VE
 .PHONY: run prepare dev test soak check bench lock check-lock clean vendor
 
 run: $(VENV)/.run $(VENDOR)/.copied
-	$(PYTHON) manage.py serve --port $(PORT)
+	$(PYTHON) manage.py serve --host $(HOST) --port $(PORT)
 
 # All that `run` does before it serves.
 prepare: $(VENV)/.run $(VENDOR)/.copied
 
 dev: $(VENV)/.dev $(VENDOR)/.copied
-	DEBUG=1 $(PYTHON) manage.py serve --port $(PORT) --reload
+	DEBUG=1 $(PYTHON) manage.py serve --host $(HOST) --port $(PORT) --reload
 
 check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 	$(VENV)/bin/ruff check .

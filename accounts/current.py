@@ -34,6 +34,11 @@ def is_cross_site(request: HttpRequest | Request) -> bool:
     return request.headers.get("Sec-Fetch-Site") == "cross-site"
 
 
+def starts_nothing(request: HttpRequest | Request) -> bool:
+    """Return whether the answer must begin no text: to HEAD, or when another site's page made the browser ask."""
+    return request.method != "GET" or is_cross_site(request)
+
+
 def refuse_cross_site(request: HttpRequest | Request) -> None:
     """Refuse a GET that another site's page made with the learner's cookie: it would start and spend something.
 

@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import User
-from simulator.problems import as_json, invalid_token
+from simulator.problems import API_PREFIXES, as_json, invalid_token
 
 TOKEN_LIFETIME = timedelta(days=90)
 
@@ -36,7 +36,7 @@ def bearer_token_middleware(
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         has_token = request.headers.get("Authorization", "").lower().startswith("bearer ")
-        if has_token and request.path.startswith(("/api/", "/admin/api/")):
+        if has_token and request.path.startswith(API_PREFIXES):
             try:
                 user = await sync_to_async(_user_of_token)(request)
             except (AuthenticationFailed, UnicodeDecodeError):  # knox takes every token for UTF-8

@@ -80,6 +80,8 @@ async def respond(
     cursor = requested_cursor(request, generation)
     if cursor is not None and viewer.has_seen_everything(generation, after=cursor):
         return HttpResponse(status=204)
+    if request.method == "HEAD":
+        return sse.headers_of_a_stream()
     language = translation.get_language()
     return sse.stream_response(_frames(generation, cursor, language=language, when_ended=when_ended))
 

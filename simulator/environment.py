@@ -151,6 +151,10 @@ class Environment:
 
         return self.read(name, parse, [])
 
+    def proxies(self, name: str, default: str) -> list[str]:
+        """Read addresses and networks; `unix` is whoever comes through a unix socket."""
+        return self.read(name, lambda value: [_proxy(part) for part in _parts(value)], _parts(default))
+
     def service_url(self, name: str, default: str) -> str:
         return self.read(name, service_url, default)
 
@@ -301,6 +305,18 @@ def _allowed_host(text: str) -> str:
         raise Unusable(
             f"holds {_shown(text)}; write hosts alone, without scheme, port or path, such as try.example.org"
         ) from fault
+
+
+def _proxy(text: str) -> str:
+    if text == "unix":
+        return text
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise Unusable(
+            f"holds {_shown(text)}; write addresses and networks such as 10.0.0.5,10.1.0.0/16,fd00::/8, and unix for a "
+            "unix socket"
+        ) from error
 
 
 def _split(text: str, *, schemes: Mapping[str, str] | set[str], example: str) -> SplitResult:

@@ -3,6 +3,7 @@
 import errno
 import re
 import socket
+from pathlib import Path
 
 STALLED_READER_SECONDS = 30
 HIGHEST_PORT = 65_535
@@ -35,6 +36,21 @@ def bind(host: str, port: int) -> socket.socket:
         raise CannotListen(_sentence(error, host, port, family, address)) from error
 
 
+def bind_unix(path: Path) -> socket.socket:
+    """Return a unix socket for a proxy on this computer; whoever may reach its folder may connect."""
+    if path.is_socket():  # left behind by a server that is gone
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o666)
+    except OSError as error:
+        sock.close()
+        raise CannotListen(f"{path} cannot be made: {error.strerror}; choose a folder that may be written") from error
+    sock.set_inheritable(True)
+    return sock
+
+
 def listen(bound: socket.socket, *, backlog: int) -> None:
     """Let connections in."""
     try:
@@ -45,8 +61,14 @@ def listen(bound: socket.socket, *, backlog: int) -> None:
 
 
 def address_of(bound: socket.socket) -> str:
+    """Return the URL of a bound socket, or the path of a unix one."""
+    if bound.family == socket.AF_UNIX:
+        return str(bound.getsockname())
+    return url_of(*bound.getsockname()[:2])
+
+
+def url_of(host: str, port: int) -> str:
     """Return `http://HOST:PORT`, with brackets around IPv6."""
-    host, port = bound.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -18,6 +18,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions as drf
 
+API_PREFIXES = ("/api/", "/admin/api/")
+
 Text = str | Promise
 Fields = Mapping[str, list[str]]
 P = ParamSpec("P")
@@ -139,13 +141,19 @@ def as_json(problem: Problem) -> JsonResponse:
 
 
 def json_view(method: str) -> Callable[[AsyncView[P]], AsyncView[P]]:
-    """Make an asynchronous Django view answer one method, and let it raise what a DRF view may raise."""
+    """Make an asynchronous Django view answer one method, and let it raise what a DRF view may raise.
+
+    A view for GET gets HEAD too, and starts nothing for it.
+    """
+    methods = [method, "HEAD"] if method == "GET" else [method]
 
     def decorate(view: AsyncView[P]) -> AsyncView[P]:
         @functools.wraps(view)
         async def answered(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             try:
-                if request.method != method:
+                if request.method == "OPTIONS":
+                    return HttpResponse(status=204, headers={"Allow": ", ".join([*methods, "OPTIONS"])})
+                if request.method not in methods:
                     raise drf.MethodNotAllowed(request.method or "")
                 return await view(request, *args, **kwargs)
             except (Problem, Http404, PermissionDenied, drf.APIException) as exception:
@@ -154,7 +162,7 @@ def json_view(method: str) -> Callable[[AsyncView[P]], AsyncView[P]]:
                     raise
                 response = as_json(problem)
                 if problem.status == 405:
-                    response["Allow"] = method
+                    response["Allow"] = ", ".join([*methods, "OPTIONS"])
                 return response
 
         return answered  # type: ignore[return-value]  # functools.wraps hides the parameters
@@ -184,18 +192,18 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _wants_json(request: HttpRequest) -> bool:
-    return request.path.startswith(("/api/", "/admin/api/"))
+def wants_json(request: HttpRequest) -> bool:
+    return request.path.startswith(API_PREFIXES)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(CSRF_FAILED, code="csrf_failed", status=403))
     return render(request, "403_csrf.html", status=403)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         if isinstance(exception, RequestDataTooBig):
             return as_json(Problem(TOO_LARGE, code="too_large", status=413))
         return as_json(Problem(_("The request cannot be understood.")))
@@ -203,18 +211,18 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(FORBIDDEN, code="forbidden", status=403))
     return render(request, "403.html", status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(NOT_FOUND, code="not_found", status=404))
     return render(request, "404.html", status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(BROKEN, code="server_error", status=500))
     return render(request, "500.html", status=500)

@@ -27,11 +27,13 @@ VAR_DIR = env.path("VAR_DIR", BASE_DIR / "var", base=BASE_DIR)
 SITE_URL = env.site_url("SITE_URL", "http://127.0.0.1:8000")
 _scheme, _host = urlsplit(SITE_URL).scheme, host_of(SITE_URL)
 _https = _scheme == "https"
-_local = {"127.0.0.1", "localhost", "[::1]"}
 
 DEBUG = _switch("DEBUG", default=False)
-ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS") or sorted(_local if _host in _local else {_host})
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS") or [_host]
+if not _https:  # whoever sits at the computer itself; an https site is reached through its proxy
+    ALLOWED_HOSTS = sorted({*ALLOWED_HOSTS, "127.0.0.1", "localhost", "[::1]"})
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", subdomains=True) or [SITE_URL]
+TRUSTED_PROXIES = env.proxies("TRUSTED_PROXIES", "127.0.0.1,::1,unix")
 
 # Database and shared services
 DATABASES = {"default": env.database("DATABASE_URL", VAR_DIR / "db.sqlite3", base=BASE_DIR)}
@@ -118,9 +120,12 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "simulator.health.answer_supervisors",
+    "simulator.hosts.known_methods_only",
+    "simulator.static_files.StaticFilesMiddleware",
+    "simulator.hosts.own_host_only",
     "django.middleware.security.SecurityMiddleware",
     "simulator.middleware.Policy",
-    "simulator.static_files.StaticFilesMiddleware",
     "simulator.middleware.not_stored_by_default",
     "corsheaders.middleware.CorsMiddleware",
     "simulator.middleware.Session",
@@ -245,6 +250,7 @@ WHITENOISE_KEEP_ONLY_HASHED_FILES = False
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = True
@@ -255,10 +261,11 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # th
 CSRF_FAILURE_VIEW = "simulator.problems.csrf_failure"
 if _https:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
     SECURE_HSTS_SECONDS = 31_536_000
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    SECURE_HSTS_PRELOAD = True
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = _switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
+    SECURE_HSTS_PRELOAD = _switch("HSTS_PRELOAD", default=False)
+    # Both speak for other sites of the same domain, and browsers remember them for a year: the operator's choice.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"

@@ -3,8 +3,6 @@ from django.urls import include, path
 from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from simulator import health
-
 urlpatterns = [
     path("", include("tasks.urls")),
     path("", include("professions.urls")),
@@ -14,12 +12,15 @@ urlpatterns = [
     path("api/schema", SpectacularAPIView.as_view(permission_classes=[], authentication_classes=[]), name="schema"),
     path(
         "api/docs",
-        SpectacularSwaggerSplitView.as_view(permission_classes=[], authentication_classes=[], url_name="schema"),
+        SpectacularSwaggerSplitView.as_view(
+            permission_classes=[],
+            authentication_classes=[],
+            url_name="schema",
+            http_method_names=["get", "head"],  # a page has no answer to OPTIONS
+        ),
         name="docs",
     ),
     path("language", set_language, name="set_language"),
-    path("healthz", health.alive, name="healthz"),
-    path("readyz", health.ready, name="readyz"),
 ]
 
 handler400 = "simulator.problems.bad_request"

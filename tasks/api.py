@@ -1,6 +1,7 @@
 """The learner API that answers whole. Its streamed twins are in streams.py."""
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from django.utils.translation import get_language
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import generics, status
@@ -43,6 +44,13 @@ class CurrentTask(APIView):
         simulation = running.open_simulation(user=signed_in(request), profession=profession, language=get_language())
         generation = streams.complete(running.again_if_failed(simulation.current_text))
         return Response(presentation.current(generation))
+
+    @extend_schema(exclude=True)
+    def head(self, request: Request, profession_id: int) -> HttpResponse:
+        """Answer without a task: getting one starts a simulation and a clock, and may cost a text."""
+        refuse_cross_site(request)
+        running.profession_for(signed_in(request), profession_id)
+        return HttpResponse(content_type="application/json")
 
 
 class SubmitAnswer(APIView):

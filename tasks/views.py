@@ -8,9 +8,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import get_language
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
-from accounts.current import is_cross_site, signed_in
+from accounts.current import signed_in, starts_nothing
 from accounts.guests import let_in
 from generation import streams
 from generation.models import Generation
@@ -24,6 +24,7 @@ from tasks.models import Simulation, SimulationQuerySet, Task
 
 
 @never_cache
+@require_safe
 def catalogue(request: HttpRequest) -> HttpResponse:
     own = {simulation.profession_id: simulation for simulation in _own_simulations(request).current()}
     cards = [
@@ -40,6 +41,7 @@ def _own_simulations(request: HttpRequest) -> SimulationQuerySet:
 
 
 @never_cache
+@require_safe
 def profession(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Profession.objects.published().with_totals(), slug=slug)
     own = list(_own_simulations(request).filter(profession=found))
@@ -69,15 +71,17 @@ def start(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @never_cache
+@require_safe
 @login_required
 def simulation(request: HttpRequest, pk: int) -> HttpResponse:
     found = running.find(signed_in(request), pk=pk)
     if found.report is not None:
         return redirect("report", pk=pk)
     task = found.current_task
-    if not is_cross_site(request):
+    if not starts_nothing(request):
         streams.begin(task.generation)
-    task.start_clock()
+    if request.method == "GET":
+        task.start_clock()
     context = {
         "simulation": found,
         "task": task,
@@ -92,12 +96,13 @@ def simulation(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @never_cache
+@require_safe
 @login_required
 def report(request: HttpRequest, pk: int) -> HttpResponse:
     found = running.find(signed_in(request), pk=pk)
     if found.report is None:
         return redirect("simulation", pk=pk)
-    if not is_cross_site(request):
+    if not starts_nothing(request):
         streams.begin(found.report)
     context = {
         "simulation": found,
@@ -127,6 +132,7 @@ def _error_message(generation: Generation) -> str:
 
 
 @never_cache
+@require_safe
 @login_required
 def simulations(request: HttpRequest) -> HttpResponse:
     return render(request, "tasks/simulations.html", {"simulations": _own_simulations(request)})

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import ROOT, Server
-from tests.waiting import IN_CI, free_port, wait_until
+from tests.conftest import ROOT, Server, ServerStarter
+from tests.waiting import IN_CI, free_port, required, wait_until
 
 NOT_IN_A_CLONE = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "var", "vendor", "tests")
 PASSWORD = re.compile(r"user staff, password (\S+)")
@@ -21,6 +22,7 @@ STATIC = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 IMPORTED = re.compile(r'from\s*"\./([^"]+)"')
 HASHED = re.compile(r"\.[0-9a-f]{12}\.\w+$")
 THIRD_PARTY = "/static/vendor/"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # what the operator chose
 FOR_EVER = "max-age=315360000, public, immutable"
 
 
@@ -163,6 +165,55 @@ def test_several_processes_without_redis_are_refused_with_the_reason(clone: Path
     assert "2 processes are to serve without REDIS_URL: a learner whose stream" in refused.stderr
     assert "Set REDIS_URL, or serve with one process" in refused.stderr
     assert not (tmp_path / "db.sqlite3").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "site", "said"),
+    [
+        (
+            EVERYWHERE,
+            "http://127.0.0.1:{port}",
+            "would reach it at http://{own}:{port}, but the site answers at http://127",
+        ),
+        (
+            EVERYWHERE,
+            "http://203.0.113.9:80",
+            "would reach it at http://{own}:{port}, but the site answers at http://203",
+        ),
+        (EVERYWHERE, "http://class.local:8000", "reach it at http://class.local:8000\n"),
+        ("127.0.0.1", "http://127.0.0.1:{port}", ""),
+        (EVERYWHERE, "https://try.example.org", ""),
+    ],
+)
+def test_who_lets_other_computers_in_is_told_their_address_and_what_to_set(
+    start_own_server: ServerStarter, host: str, site: str, said: str
+) -> None:
+    port = free_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            own = probe.getsockname()[0]
+        except OSError:  # no way out: the name has to do
+            own = socket.gethostname()
+    log = start_own_server("--host", host, port=port, SITE_URL=site.format(port=port)).log
+    assert f"Serving on http://{host}:{port}\n" in log
+    if said:
+        assert f"Other computers {said.format(port=port, own=own)}" in log
+        assert (f"Set SITE_URL=http://{own}:{port} in the environment or in .env" in log) == ("would" in said)
+    else:
+        assert "Other computers" not in log
+
+
+def test_make_lets_other_computers_in(tmp_path: Path) -> None:
+    for target in ["run", "dev"]:
+        shown = subprocess.run(
+            [required("make"), "-n", target, "HOST=0.0.0.0", "PORT=8123"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "manage.py serve --host 0.0.0.0 --port 8123" in shown.stdout
 
 
 def test_a_second_server_on_the_same_database_is_refused_with_what_to_do(first_start: Server, clone: Path) -> None:

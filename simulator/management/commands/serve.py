@@ -3,8 +3,10 @@ import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from django.conf import settings
@@ -16,11 +18,13 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from professions.models import Profession
 from simulator import database
-from simulator.listener import CannotListen, address_of, bind, listen, port_number
+from simulator.listener import CannotListen, address_of, bind, bind_unix, listen, port_number, url_of
+from simulator.protocol import Protocol
 from simulator.serving_lock import InUse, serving_lock
 from simulator.static_files import collect_if_changed
 
 BACKLOG = 4096
+EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # what somebody chose
 # An open stream takes two: the learner's connection and the provider's. Where the system sets no limit this is enough.
 MOST_OPEN_FILES = 65_536
 
@@ -30,19 +34,22 @@ class Command(BaseCommand):
     help = "Prepare the database, the catalogue and the static files, then serve the site."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in.")
         parser.add_argument("--port", default="8000", help="0 takes any free one.")
+        parser.add_argument("--uds", metavar="PATH", help="Serve a proxy on this computer on a unix socket.")
         parser.add_argument(
             "--workers", default=str(settings.WORKERS), help="Processes; more than one needs REDIS_URL."
         )
         parser.add_argument("--reload", action="store_true", help="Restart when a source file changes.")
 
-    def handle(self, *args: Any, host: str, port: str, workers: str, reload: bool, **options: Any) -> None:
+    def handle(
+        self, *args: Any, host: str, port: str, uds: str | None, workers: str, reload: bool, **options: Any
+    ) -> None:
         settings.WORKERS = _number_of_workers(workers)
         self.check(display_num_errors=False)
         with ExitStack() as until_the_end:
             with _one_sentence():
-                listener = until_the_end.enter_context(bind(host, port_number(port)))
+                listener = until_the_end.enter_context(bind_unix(Path(uds)) if uds else bind(host, port_number(port)))
                 until_the_end.enter_context(_only_process())
                 with _whole_or_not_at_all():
                     self._prepare()
@@ -50,8 +57,24 @@ class Command(BaseCommand):
                 listen(listener, backlog=BACKLOG)
                 self._create_first_staff()
             self.stdout.write(f"Serving on {address_of(listener)}")
+            if not uds:
+                self._tell_others(host, listener.getsockname()[1])
             self.stdout.flush()
             _serve(listener, workers=settings.WORKERS, reload=reload)
+
+    def _tell_others(self, host: str, port: int) -> None:
+        """Print where other computers find this one, and what to set if the site would refuse them there."""
+        if _is_loopback(host) or settings.SITE_URL.startswith("https:"):  # then others come through a proxy
+            return
+        named = str(urlsplit(settings.SITE_URL).hostname)
+        is_name = not (_is_loopback(named) or _is_address(named))
+        if is_name or named == host or (host in EVERY_ADDRESS and _is_own_address(named)):
+            self.stdout.write(f"Other computers reach it at {settings.SITE_URL}")
+            return
+        reachable = _address_towards("192.0.2.1") or socket.gethostname() if host in EVERY_ADDRESS else host
+        address = url_of(reachable, port)
+        self.stdout.write(f"Other computers would reach it at {address}, but the site answers at {settings.SITE_URL}.")
+        self.stdout.write(f"Set SITE_URL={address} in the environment or in .env, and start it again.")
 
     def _prepare(self) -> None:
         database.connect_once()
@@ -143,13 +166,41 @@ def _number_of_workers(text: str) -> int:
     return int(text)
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback if _is_address(host) else host == "localhost"
+
+
+def _is_own_address(host: str) -> bool:
+    return not _is_loopback(host) and _address_towards(host) == host
+
+
+def _address_towards(other: str) -> str:
+    """Return the address that this computer has where it reaches another one, empty without a way there."""
+    with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((other, 9))  # sends nothing
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
 def _serve(listener: socket.socket, *, workers: int, reload: bool) -> None:
     config = uvicorn.Config(
         "simulator.asgi:application",
         workers=workers,
         reload=reload,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
+        ws="none",
+        proxy_headers=False,  # simulator/proxies.py reads them
         lifespan="on",
         log_config=None,
         server_header=False,
