@@ -152,9 +152,13 @@ LLM_MAX_RETRIES = _whole_number("LLM_MAX_RETRIES", 6, least=1)
 LLM_HEDGE_SECONDS = _seconds("LLM_HEDGE_SECONDS", 0, zero_is="no second candidate")
 DAILY_TOKEN_BUDGET = _whole_number("DAILY_TOKEN_BUDGET", 0, least=0)
 USER_DAILY_TOKEN_BUDGET = _whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, least=0)
+GUEST_DAILY_TOKEN_BUDGET = _whole_number("GUEST_DAILY_TOKEN_BUDGET", 500_000, least=0)
 
 # Who may do what
 ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
+# A class of forty joins at once and some of it comes back in another browser; then one a minute.
+GUESTS_PER_ADDRESS_AND_HOUR = _whole_number("GUESTS_PER_ADDRESS_AND_HOUR", 60, least=0)
+FRESH_STARTS_PER_HOUR = _whole_number("FRESH_STARTS_PER_HOUR", 10, least=0)
 CORS_ALLOWED_ORIGINS: list[str] = [origin.strip() for origin in env.list("CORS_ORIGINS", default=[]) if origin.strip()]
 CORS_ALLOW_HEADERS = [*default_headers, "last-event-id"]
 CORS_EXPOSE_HEADERS = ["Retry-After"]
