@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
+from accounts.limits import Limit, client_network
 from accounts.models import User
 from simulator.problems import Problem
 
@@ -85,16 +86,26 @@ def members_only(
     return answered
 
 
-def let_in(request: HttpRequest) -> User:
-    """Give the person who asks, making and logging in a guest where nobody is logged in yet.
+def let_in(request: HttpRequest, *, before_making_a_guest: Callable[[], None] = lambda: None) -> User:
+    """Return the person who asks, making and logging in a guest where nobody is logged in yet.
 
     Raises:
-        Problem: 401 when guests are not allowed.
+        Problem: 401 when guests are not allowed, 429 when too many came from the client's network; and whatever
+            `before_making_a_guest` raises.
     """
     if request.user.is_authenticated:
         return request.user
     if not settings.ALLOW_GUESTS:
         raise Problem(_("Log in or sign up to start."), code="not_authenticated", status=401)
+    before_making_a_guest()
+    limit, network = Limit.per_hour("guests", settings.GUESTS_PER_ADDRESS_AND_HOUR), client_network(request)
+    if not limit.take(network):
+        raise Problem(
+            _("Many guests have just begun from your network. Sign up to go on now, or try again in a few minutes."),
+            code="too_many_guests",
+            status=429,
+            retry_after=limit.seconds_to_wait(network),
+        )
     guest = User.objects.create_guest()
     login(request, guest, backend="django.contrib.auth.backends.ModelBackend")
     return guest
