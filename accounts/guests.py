@@ -5,14 +5,16 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.utils import get_next_redirect_url, passthrough_next_redirect_url
 from allauth.account.views import LoginView, SignupView
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login
+from django.contrib.auth import REDIRECT_FIELD_NAME, login
 from django.db import IntegrityError
-from django.dispatch import Signal
+from django.dispatch import Signal, receiver
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.limits import Limit, client_network
@@ -24,6 +26,14 @@ P = ParamSpec("P")
 # Sent with `guest` and `user` when a guest logs in to an account that existed before. Whoever keeps rows of
 # the guest's moves them to the user.
 guest_became_user = Signal()
+
+
+@receiver(guest_became_user)
+def retire(*, guest: User, **_kwargs: object) -> None:
+    """End what a guest could do whose work another account has now: tokens, sessions, open streams."""
+    guest.end_tokens()
+    guest.is_active = False
+    guest.save(update_fields=["is_active"])
 
 
 class GuestAwareAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ships no types
@@ -47,7 +57,7 @@ class GuestSignupView(SignupView):  # type: ignore[misc]  # allauth ships no typ
         except IntegrityError:
             # The same form sent twice: the other request has made the account, and its answer logged the person in.
             messages.info(request, _("This account was made a moment ago. Log in to it."))
-            return redirect("account_login")
+            return redirect(passthrough_next_redirect_url(request, reverse("account_login"), REDIRECT_FIELD_NAME))
         return response
 
 
@@ -68,7 +78,7 @@ class GuestLoginView(LoginView):  # type: ignore[misc]  # allauth ships no types
 def _past_the_door(request: HttpRequest) -> HttpResponse | None:
     """Send away whoever has an account and is logged in to it; a guest may sign up and log in."""
     if request.user.is_authenticated and not request.user.is_guest:
-        return redirect(settings.LOGIN_REDIRECT_URL)
+        return redirect(get_next_redirect_url(request) or settings.LOGIN_REDIRECT_URL)
     return None
 
 

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext_lazy as _
+from knox.models import AuthToken
 
 # Longer than any statement takes, so that no row is deleted between its creation and its first count.
 KEEP_FREE_FOR = timedelta(hours=1)
@@ -29,6 +30,15 @@ class User(AbstractUser):
 
     class Meta(AbstractUser.Meta):
         pass
+
+    def set_unusable_password(self) -> None:
+        """Take the password away, and with it the tokens, as a new password does (accounts/passwords.py)."""
+        super().set_unusable_password()
+        if self.pk is not None:
+            self.end_tokens()
+
+    def end_tokens(self) -> None:
+        AuthToken.objects.filter(user=self).delete()
 
     @property
     def display_name(self) -> str:
