@@ -23,6 +23,9 @@ from simulator.problems import Problem
 
 P = ParamSpec("P")
 
+# A guest whose session ends has lost everything for good; it is renewed with use (accounts/sessions.py).
+GUEST_SESSION_SECONDS = 180 * 24 * 3600
+
 # Sent with `guest` and `user` when a guest logs in to an account that existed before. Whoever keeps rows of
 # the guest's moves them to the user.
 guest_became_user = Signal()
@@ -118,4 +121,5 @@ def let_in(request: HttpRequest, *, before_making_a_guest: Callable[[], None] = 
         )
     guest = User.objects.create_guest()
     login(request, guest, backend="django.contrib.auth.backends.ModelBackend")
+    request.session.set_expiry(GUEST_SESSION_SECONDS)
     return guest

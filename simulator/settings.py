@@ -197,6 +197,7 @@ MIDDLEWARE = [
     "simulator.middleware.not_stored_by_default",
     "corsheaders.middleware.CorsMiddleware",
     "simulator.middleware.Session",
+    "accounts.sessions.renewal_middleware",
     "simulator.middleware.Language",
     "simulator.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
@@ -161,9 +162,13 @@ def simulations(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-@login_required
 def answer(request: HttpRequest, pk: int) -> HttpResponse:
     """Take an answer from the form itself, for browsers without JavaScript."""
+    if not request.user.is_authenticated:
+        # A redirect to the log-in would lose what was typed.
+        ended = _("Your session has ended. Log in and hand in again what you wrote.")
+        typed = {"error_message": ended, "answer": request.POST.get("answer", "")}
+        return render(request, "tasks/answer_refused.html", typed, status=401)
     task = get_object_or_404(Task.objects.visible_to(signed_in(request)), pk=pk)
     form = AnswerForm(request.POST)
     if not form.is_valid():
