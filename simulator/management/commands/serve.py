@@ -50,6 +50,7 @@ class Command(BaseCommand):
         if not settings.DEBUG:
             collect_if_changed()
         self._create_first_staff()
+        call_command("delete_leftovers", stdout=self.stdout)
 
     def _create_first_staff(self) -> None:
         users = get_user_model().objects
