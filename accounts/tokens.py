@@ -35,19 +35,25 @@ def bearer_token_middleware(
     """
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
-        has_token = request.headers.get("Authorization", "").lower().startswith("bearer ")
-        if has_token and request.path.startswith(API_PREFIXES):
+        scheme = request.headers.get("Authorization", "").split(maxsplit=1)[:1]
+        if [word.lower() for word in scheme] == ["bearer"] and request.path.startswith(API_PREFIXES):
             try:
                 user = await sync_to_async(_user_of_token)(request)
             except (AuthenticationFailed, UnicodeDecodeError):  # knox takes every token for UTF-8
                 return as_json(invalid_token())
             request.user = user
+            request.has_valid_token = True  # type: ignore[attr-defined]
             request.auser = _giver_of(user)
             request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # noqa: SLF001  # as Django's test client
         return await get_response(request)
 
     markcoroutinefunction(middleware)
     return middleware
+
+
+def has_valid_token(request: HttpRequest | Request) -> bool:
+    """Return whether a token, and no session, says who asks; any other `Authorization` says nothing here."""
+    return getattr(request, "has_valid_token", False)
 
 
 def _user_of_token(request: HttpRequest) -> User:

@@ -6,6 +6,7 @@ from accounts.guests import GuestLoginView, GuestSignupView, members_only
 
 urlpatterns = [
     path("account", views.account, name="account"),
+    path("account/csrf", views.csrf_token, name="csrf_token"),
     path("account/tokens", views.token_create, name="token_create"),
     path("account/tokens/<str:pk>/revoke", views.token_revoke, name="token_revoke"),
     path("accounts/signup/", GuestSignupView.as_view(), name="account_signup"),

@@ -2,15 +2,26 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 from knox.models import AuthToken
 
 from accounts.current import signed_in
 from accounts.tokens import create_token
+
+
+@never_cache
+@require_safe
+def csrf_token(request: HttpRequest) -> JsonResponse:
+    """Return a token for the forms of a page that stands open while its person logs in or signs up in another tab.
+
+    Pages of other origins can send this request and cannot read the answer.
+    """
+    return JsonResponse({"token": get_token(request)})
 
 
 @never_cache

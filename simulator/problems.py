@@ -199,7 +199,20 @@ def wants_json(request: HttpRequest) -> bool:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     if wants_json(request):
         return as_json(Problem(CSRF_FAILED, code="csrf_failed", status=403))
-    return render(request, "403_csrf.html", status=403)
+    return render(request, "403_csrf.html", {"fields": _fields_to_send_again(request)}, status=403)
+
+
+def _fields_to_send_again(request: HttpRequest) -> list[tuple[str, str]] | None:
+    """Return what a form of this site held, so that nothing typed is lost; None where it is not to be shown again.
+
+    That is a password, and whatever a page of another origin sent.
+    """
+    if request.headers.get("Origin") != f"{request.scheme}://{request.get_host()}":
+        return None
+    fields = [(name, value) for name, values in request.POST.lists() for value in values]
+    if any("password" in name.lower() for name, _value in fields):
+        return None
+    return [(name, value) for name, value in fields if name != "csrfmiddlewaretoken"]
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

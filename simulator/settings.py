@@ -85,9 +85,13 @@ LLM_MAX_RETRIES = _whole_number("LLM_MAX_RETRIES", 6, least=1)
 LLM_HEDGE_SECONDS = _seconds("LLM_HEDGE_SECONDS", 0, zero_is="no second candidate")
 DAILY_TOKEN_BUDGET = _whole_number("DAILY_TOKEN_BUDGET", 0, least=0)
 USER_DAILY_TOKEN_BUDGET = _whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, least=0)
+GUEST_DAILY_TOKEN_BUDGET = _whole_number("GUEST_DAILY_TOKEN_BUDGET", 500_000, least=0)
 
 # Who may do what
 ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
+# A class of forty joins at once and some of it comes back in another browser; then one a minute.
+GUESTS_PER_ADDRESS_AND_HOUR = _whole_number("GUESTS_PER_ADDRESS_AND_HOUR", 60, least=0)
+FRESH_STARTS_PER_HOUR = _whole_number("FRESH_STARTS_PER_HOUR", 10, least=0)
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "last-event-id"]
 CORS_EXPOSE_HEADERS = ["Retry-After"]
@@ -129,6 +133,7 @@ MIDDLEWARE = [
     "simulator.middleware.not_stored_by_default",
     "corsheaders.middleware.CorsMiddleware",
     "simulator.middleware.Session",
+    "accounts.sessions.renewal_middleware",
     "simulator.middleware.Language",
     "simulator.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -171,6 +176,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "accounts.passwords.EndTokens"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "simulations"

@@ -1,5 +1,5 @@
 import { createAnswer } from "./answer.js";
-import { send, sendPatiently } from "./api.js";
+import { pageCsrf, send, sendPatiently } from "./api.js";
 import { disable, find, isDisabled } from "./controls.js";
 import { createCountdown } from "./countdown.js";
 import { handIn } from "./handin.js";
@@ -16,7 +16,6 @@ import { text } from "./strings.js";
 function run(root) {
   const { reportUrl = "/", professionId, canAnswer, secondsLeft, status, timeLimitMinutes } = root.dataset;
   const current = `/api/tasks/profession/${professionId}/current`;
-  const csrf = find(root, "input[name=csrfmiddlewaretoken]").getAttribute("value") ?? "";
   const sheet = createSheet(root);
   const note = createNote(root, write);
   const answer = createAnswer(find(root, "[data-answer-form]"), submit);
@@ -159,7 +158,7 @@ function run(root) {
     note.show("info", text("sending"));
     try {
       stream = await handIn(
-        { taskId: root.dataset.taskId ?? "", answer: value, csrf },
+        { taskId: root.dataset.taskId ?? "", answer: value, csrf: pageCsrf() },
         {
           onAccepted() {
             accepted = value;
@@ -184,7 +183,7 @@ function run(root) {
     if (isDisabled(sheet.stop)) return;
     disable(sheet.stop, true);
     try {
-      await send(`/api/generations/${root.dataset.generationId}/cancel`, { method: "POST", csrf });
+      await send(`/api/generations/${root.dataset.generationId}/cancel`, { method: "POST", csrf: pageCsrf() });
     } catch (error) {
       disable(sheet.stop, false);
       note.fail(error);
