@@ -7,7 +7,7 @@ from accounts.guests import GuestLoginView, GuestSignupView, members_only
 urlpatterns = [
     path("account", views.account, name="account"),
     path("account/tokens", views.token_create, name="token_create"),
-    path("account/tokens/<str:pk>/revoke", views.token_revoke, name="token_revoke"),
+    path("account/tokens/<slug:pk>/revoke", views.token_revoke, name="token_revoke"),
     path("accounts/signup/", GuestSignupView.as_view(), name="account_signup"),
     path("accounts/login/", GuestLoginView.as_view(), name="account_login"),
     path("accounts/email/", members_only(email), name="account_email"),

@@ -13,6 +13,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "simulator.settings")
 site = get_asgi_application()
 
 from generation import process  # noqa: E402  # needs the apps to be there
+from simulator.bodies import bounded  # noqa: E402  # needs the settings
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,6 +31,7 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
     elif scope["method"] == "GET" and scope["path"].endswith("/stream"):
         await _in_turn(scope, receive, send)
     else:
+        scope, receive = await bounded(scope, receive)
         await site(scope, receive, send)  # type: ignore[arg-type]  # asgiref's types of the same things
 
 

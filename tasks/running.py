@@ -6,10 +6,13 @@ model: a text is asked for by making its row, and written by whoever looks at it
 
 from contextlib import suppress
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.http import Http404
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -70,6 +73,14 @@ def _create(*, user: User, profession: Profession, language: str) -> None:
         budget.refuse_if_spent(user)
     simulation = Simulation.objects.create(user=user, profession=profession, language=language)
     _set_task(simulation, earlier=[], brief=briefs[0])
+
+
+def too_long(answer: str) -> Promise | None:
+    """Return what to tell a learner whose answer is over the limit, None where it is not."""
+    if len(answer) <= settings.ANSWER_MAX_CHARACTERS:
+        return None
+    message = _("The answer has {length} characters; {most} are allowed. Shorten it and hand it in again.")
+    return format_lazy(message, length=len(answer), most=settings.ANSWER_MAX_CHARACTERS)
 
 
 def submit(*, user: User, task_id: int, answer: str) -> Generation:
