@@ -20,13 +20,14 @@ from generation.streams import EventData
 from generation.upstream.faults import FAULTS
 from professions import variants
 from professions.models import Brief, Variant
+from simulator.fields import IdField, StrictCharField
 from simulator.problems import FORBIDDEN, Problem, in_both_languages, json_body, json_view
 
 
 class VariantsSerializer(serializers.Serializer[None]):
-    brief_id = serializers.IntegerField()
+    brief_id = IdField()
     models = serializers.ListField(
-        child=serializers.CharField(max_length=120), required=False, max_length=variants.MOST_VARIANTS
+        child=StrictCharField(max_length=120), required=False, max_length=variants.MOST_VARIANTS
     )
 
 

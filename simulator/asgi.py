@@ -22,6 +22,7 @@ except UnusableSettings as unusable:
 from django.conf import settings  # noqa: E402
 
 from generation import process  # noqa: E402  # needs the apps to be there
+from simulator.bodies import bounded  # noqa: E402  # needs the settings
 from simulator.policy import missing, policy  # noqa: E402
 from simulator.proxies import BehindProxies, Message, Receive, Send  # noqa: E402
 
@@ -35,6 +36,7 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _live(receive, send)
     else:
+        scope, receive = await bounded(scope, receive)
         await _behind_proxies(scope, receive, send)
 
 

@@ -137,6 +137,7 @@ MIDDLEWARE = [
     "simulator.middleware.Language",
     "simulator.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "simulator.bodies.refuse_large_bodies",
     "simulator.middleware.Person",
     "accounts.tokens.bearer_token_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -211,7 +212,9 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.tokens.SessionOrToken"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["simulator.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],  # for the schema; json_body reads the bodies
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "simulator.negotiation.AlwaysAnswer",
+    "DEFAULT_METADATA_CLASS": "simulator.negotiation.NoMetadata",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "simulator.problems.as_response",
     "UNICODE_JSON": True,

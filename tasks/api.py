@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from accounts.current import refuse_cross_site, signed_in
 from generation import streams
+from simulator.problems import json_body
 from tasks import presentation, running
 from tasks.models import Simulation
 from tasks.serializers import (
@@ -64,7 +65,7 @@ class SubmitAnswer(APIView):
 
     @extend_schema(request=AnswerSerializer, responses=SubmittedSerializer)
     def post(self, request: Request, task_id: int) -> Response:
-        form = AnswerSerializer(data=request.data)
+        form = AnswerSerializer(data=json_body(request))
         form.is_valid(raise_exception=True)
         generation = running.submit(user=signed_in(request), task_id=task_id, answer=form.validated_data["answer"])
         return Response(presentation.submitted(streams.complete(running.again_if_failed(generation))))
@@ -80,7 +81,7 @@ class SimulationList(generics.ListCreateAPIView[Simulation]):
 
     @extend_schema(request=NewSimulationSerializer, responses={201: SimulationDetailSerializer})
     def post(self, request: Request, *args: object, **kwargs: object) -> Response:
-        form = NewSimulationSerializer(data=request.data)
+        form = NewSimulationSerializer(data=json_body(request))
         form.is_valid(raise_exception=True)
         simulation = running.start_afresh(
             user=signed_in(request),

@@ -11,6 +11,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.http import Http404
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts.limits import Limit
@@ -97,6 +99,14 @@ def _create(*, user: User, profession: Profession, language: str) -> None:
         budget.refuse_if_spent(user)
     simulation = Simulation.objects.create(user=user, profession=profession, language=language)
     _set_task(simulation, earlier=[], brief=briefs[0])
+
+
+def too_long(answer: str) -> Promise | None:
+    """Return what to tell a learner whose answer is over the limit, None where it is not."""
+    if len(answer) <= settings.ANSWER_MAX_CHARACTERS:
+        return None
+    message = _("The answer has {length} characters; {most} are allowed. Shorten it and hand it in again.")
+    return format_lazy(message, length=len(answer), most=settings.ANSWER_MAX_CHARACTERS)
 
 
 def submit(*, user: User, task_id: int, answer: str) -> Generation:

@@ -1,29 +1,33 @@
 """The shapes of the learner API."""
 
 from django.conf import settings
-from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from simulator.fields import IdField, StrictCharField, StrictChoiceField
 from simulator.problems import Problem
 from tasks.models import Simulation, Task
+from tasks.running import too_long
+
+
+@extend_schema_field({"type": "string", "maxLength": settings.ANSWER_MAX_CHARACTERS})
+class AnswerField(StrictCharField):
+    pass
 
 
 class AnswerSerializer(serializers.Serializer[None]):
-    answer = serializers.CharField(allow_blank=True, trim_whitespace=False)
+    answer = AnswerField(allow_blank=True, trim_whitespace=False)
 
     def validate_answer(self, answer: str) -> str:
-        if len(answer) > settings.ANSWER_MAX_CHARACTERS:
-            message = _("The answer has %(length)s characters; %(most)s are allowed. Shorten it and hand it in again.")
-            numbers = {"length": len(answer), "most": settings.ANSWER_MAX_CHARACTERS}
-            raise Problem(message % numbers, code="answer_too_long", status=413)
+        if message := too_long(answer):
+            raise Problem(message, code="answer_too_long", status=413)
         return answer
 
 
 class NewSimulationSerializer(serializers.Serializer[None]):
-    profession_id = serializers.IntegerField()
-    language = serializers.ChoiceField(choices=settings.LANGUAGES, required=False)
+    profession_id = IdField()
+    language = StrictChoiceField(choices=settings.LANGUAGES, required=False)
 
 
 class MetadataSerializer(serializers.ModelSerializer[Task]):

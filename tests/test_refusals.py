@@ -196,7 +196,7 @@ OWN = {
     "simulations/<int:pk>/report/rewrite": "simulation",
     "tasks/<int:pk>/answer": "task",
     "tasks/<int:pk>/rewrite": "task",
-    "account/tokens/<str:pk>/revoke": "token",
+    "account/tokens/<slug:pk>/revoke": "token",
 }
 PUBLIC = {
     "api/professions/<int:pk>",
