@@ -180,7 +180,7 @@ def json_view(method: str) -> Callable[[AsyncView[P]], AsyncView[P]]:
         async def answered(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             try:
                 if request.method == "OPTIONS":
-                    return HttpResponse(status=204, headers={"Allow": ", ".join([*methods, "OPTIONS"])})
+                    return HttpResponse(headers={"Allow": ", ".join([*methods, "OPTIONS"])})
                 if request.method not in methods:
                     raise wrong_method()
                 return await view(request, *args, **kwargs)

@@ -32,8 +32,6 @@ class CurrentTask(APIView):
     and asking again has it written again.
     """
 
-    http_method_names = ["get", "options"]  # HEAD would start and spend what nobody reads
-
     @extend_schema(
         responses=PolymorphicProxySerializer(
             component_name="CurrentTaskOrReport",
