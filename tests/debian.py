@@ -58,7 +58,10 @@ class Debian:
                 self.write(target, source.read_text())
             for file in [source, *source.rglob("*")]:
                 named += "\n" + (file.read_text() if file.is_file() else "")
-        for path in {Path(match) for match in NAMED_PATHS.findall(named)}:
+        paths = {Path(match) for match in NAMED_PATHS.findall(named)}
+        for path in {
+            path.parent if path.name == "simple" else path for path in paths
+        }:  # an index names files beside it
             if path.is_file():
                 self.write(str(path), path.read_text())
             elif path.is_dir() and not (self.root / str(path).lstrip("/")).exists():
