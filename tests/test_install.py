@@ -18,7 +18,7 @@ UNITS = sorted((ROOT / "deploy").glob("*.service"))
 MOST_EXPOSED = 2.0
 # There is no systemd in a folder: this runs the command of a unit as the unit says, and follows its log.
 SYSTEMCTL = r"""#!/usr/bin/python3
-import ctypes, os, pathlib, pwd, re, shutil, subprocess, sys, time, urllib.request
+import ctypes, os, pathlib, pwd, re, shutil, subprocess, sys, time, urllib.error, urllib.request
 
 state = pathlib.Path("/run/main-pid")
 log = pathlib.Path("/var/log/profession-simulator.log")
@@ -52,6 +52,8 @@ def start():
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").close()
             return
+        except urllib.error.HTTPError:
+            return  # it answers: that it is asked by another name than its own
         except OSError:
             time.sleep(0.05)
     sys.exit(f"the service does not answer: {log.read_text()[-2000:]}")
