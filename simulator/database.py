@@ -13,9 +13,10 @@ REMEDIES = {
     "locked": "Stop whatever else holds it",
     "password": "Look at the user and the password in DATABASE_URL",
     "ssl": "Look at sslmode in DATABASE_URL",
+    "no such table": "Run manage.py migrate, or start the site once",
     "does not exist": "Make it, or look at the name in DATABASE_URL",
 }
-OTHERWISE = "Look at DATABASE_URL, and whether PostgreSQL runs there"
+OTHERWISE = "Look at DATABASE_URL, and whether a database answers there"
 
 
 def connect_once() -> None:
@@ -31,7 +32,7 @@ def connect_once() -> None:
 def sentence(error: DatabaseError) -> str:
     reason = " ".join(str(error).split())
     remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in reason.lower()), OTHERWISE)
-    return f"The database {_place()} cannot be used: {reason.rstrip('.')}. {remedy}"
+    return f"The database {_place()} cannot be used: {reason.rstrip('.?')}. {remedy}"
 
 
 def _place() -> str:

@@ -173,7 +173,16 @@ class Environment:
 
     def path(self, name: str, default: Path, *, base: Path) -> Path:
         """Read a path; a relative one begins at `base`, wherever the command was started."""
-        return self.read(name, lambda value: base / Path(value).expanduser(), default)
+
+        def parse(value: str) -> Path:
+            try:
+                return base / Path(value).expanduser()
+            except RuntimeError as error:
+                raise Unusable(
+                    "begins with the home of somebody who is not known here; write the whole path"
+                ) from error
+
+        return self.read(name, parse, default)
 
     def secret_key(self, name: str) -> str:
         return self.read(name, secret_key, "")

@@ -236,6 +236,7 @@ def test_what_is_no_number_of_seconds_is_named_with_what_to_write(value: str) ->
         (redis_url, "redis://:pw@127.0.0.1:70000", "has a host or a port that cannot be read"),
         (redis_url, "redis://:pw@127.0.0.1/0?patience=2", "has an option that redis-py does not know"),
         (redis_url, "redis://:pw@127.0.0.1/0?socket_timeout=soon", "has an option that redis-py does not know"),
+        (path, "~nobody-of-that-name/var", "begins with the home of somebody who is not known here"),
         (email, "smtp://me:pw@/", "names no host"),
         (email, "imap://me:pw@a.org", "does not begin with"),
         (email, "smtp://me:pw@a.org:port", "has a host or a port that cannot be read"),

@@ -228,12 +228,21 @@ def test_a_disk_that_fills_during_the_first_start_is_a_sentence_and_the_next_sta
     assert not (var / "db.sqlite3").exists()
 
 
+def test_a_database_without_tables_is_a_sentence_in_every_command(var: Path) -> None:
+    finished = manage("finish_generations", var=var)
+    assert finished.returncode == 1
+    assert finished.stderr == (
+        f"The database {var / 'db.sqlite3'} cannot be used: no such table: generation_generation. Run manage.py "
+        "migrate, or start the site once\n"
+    )
+
+
 def test_a_database_server_that_is_closed_or_says_nothing_is_a_sentence(var: Path, taken: int) -> None:
     closed = f"postgres://me:hidden@127.0.0.1:{free_port()}/sim"
     found = sentence(var=var, DATABASE_URL=closed, SECRET_KEY=SECRET_KEY)
     assert "The database sim at 127.0.0.1 port" in found
     assert "Connection refused" in found
-    assert "Look at DATABASE_URL, and whether PostgreSQL runs there" in found
+    assert "Look at DATABASE_URL, and whether a database answers there" in found
     assert "hidden" not in found
     silent = f"postgres://me:hidden@127.0.0.1:{taken}/sim?connect_timeout=2"
     assert "connection timeout expired" in sentence(var=var, DATABASE_URL=silent, SECRET_KEY=SECRET_KEY)
