@@ -1,6 +1,6 @@
 # `make run` serves the site from a fresh clone; `make test` runs what CI runs. Both need Python 3.11 or later and nothing else.
 
-HOST ?= 127.0.0.1
+HOST := 127.0.0.1
 PORT ?= 8000
 MINUTES ?= 10
 VENV := .venv

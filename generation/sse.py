@@ -38,7 +38,9 @@ def _one_line(data: object) -> str:
 HEADERS = {
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",  # nginx would hold the text back
-    "Content-Encoding": "identity",  # and nothing may compress it: small frames would be buffered and grow
+    # Nothing may compress it either: small frames would be buffered and grow. HAProxy heeds `no-transform`; nginx and
+    # Caddy 2.6, told to compress every type, skip only what names an encoding already; this one is none.
+    "Content-Encoding": "identity",
 }
 
 

@@ -29,7 +29,7 @@ from simulator.proxies import BehindProxies, Message, Receive, Send  # noqa: E40
 # Until its first byte a stream holds a thread and mostly a database connection, as any request does. After a restart
 # all readers come back at the same moment, so only so many of them are let in at a time.
 _turns = asyncio.Semaphore(12)
-_policies = {scheme: policy(secure=scheme == "https") for scheme in ("http", "https")}
+_policy, _policy_over_https = policy(secure=False), policy(secure=True)
 
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:
@@ -56,7 +56,8 @@ async def _answer(scope: Message, receive: Receive, send: Send) -> None:
         if not has_begun:
             has_begun = True
             headers = list(message.get("headers", ()))
-            message["headers"] = headers + missing(_policies[scope["scheme"]], headers)
+            wanted = _policy_over_https if scope["scheme"] == "https" else _policy
+            message["headers"] = headers + missing(wanted, headers)
         elif has_turn:
             end_turn()
         await send(message)

@@ -48,6 +48,19 @@ def the_second_provider_has_a_model(app_configs: Sequence[Any] | None, **kwargs:
 
 
 @register()
+def preloading_covers_subdomains(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    if not settings.SECURE_HSTS_PRELOAD or settings.SECURE_HSTS_INCLUDE_SUBDOMAINS:
+        return []
+    return [
+        Error(
+            "HSTS_PRELOAD is on without HSTS_INCLUDE_SUBDOMAINS, and browsers' lists take no site without subdomains.",
+            hint="Turn on HSTS_INCLUDE_SUBDOMAINS if every subdomain speaks https, else turn HSTS_PRELOAD off.",
+            id="simulator.E010",
+        )
+    ]
+
+
+@register()
 def many_processes_share_a_log(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     if settings.WORKERS <= 1 or settings.REDIS_URL:
         return []

@@ -2,17 +2,23 @@
 
 import re
 import socket
+import sqlite3
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import httpx2
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from professions.models import Profession
+from simulator.asgi import application
+from simulator.proxies import Message
 from tests.client import Client
 from tests.conftest import Server, ServerStarter
 from tests.fake_openai import FakeOpenAI
+from tests.waiting import run_async
 
 PATHS = [
     "/",
@@ -96,6 +102,35 @@ def test_a_file_a_preflight_and_what_is_not_changed_have_the_policy(https_server
     assert preflight.headers["access-control-allow-origin"] == "https://front.example"
     for answer in (file, unchanged, refused, preflight, too_large):
         assert_policy(answer, hsts=True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_inside_the_middleware_has_the_policy(start_own_server: ServerStarter, tmp_path: Path) -> None:
+    database = tmp_path / "db.sqlite3"
+    server = start_own_server(DATABASE_URL=f"sqlite:///{database}", SITE_URL="https://try.example.org")
+    with closing(sqlite3.connect(database)) as broken:
+        broken.execute("DROP TABLE django_session")
+    for path in ["/simulations", "/api/simulations"]:
+        failed = httpx2.get(f"{server.url}{path}", headers=HTTPS | {"Cookie": "__Host-sessionid=" + "a" * 32})
+        assert failed.status_code == 500
+        assert_policy(failed, hsts=True)
+
+
+def test_a_failure_outside_of_django_is_answered_with_the_policy_and_passed_on_to_the_server() -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "method": "GET", "path": "/", "scheme": "http", "headers": []}
+    with pytest.raises(ValueError, match="Django can only handle ASGI/HTTP connections"):
+        run_async(application(scope, receive, send))
+    start, body = sent
+    assert (start["status"], body["body"]) == (500, b"Internal Server Error")
+    assert {name.decode() for name, _ in start["headers"]} >= POLICY
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,14 @@ def test_a_key_that_is_set_is_used_and_none_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "secret_key").exists()
 
 
+def test_preloading_without_subdomains_stops_the_start(tmp_path: Path) -> None:
+    https = {"SITE_URL": "https://try.example.org", "HSTS_PRELOAD": "on"}
+    refused = manage("check", var=tmp_path, **https)
+    assert refused.returncode == 1
+    assert "(simulator.E010) HSTS_PRELOAD is on without HSTS_INCLUDE_SUBDOMAINS" in refused.stderr
+    assert manage("check", var=tmp_path, HSTS_INCLUDE_SUBDOMAINS="on", **https).returncode == 0
+
+
 def test_djangos_own_check_finds_nothing_to_say_about_an_https_site(tmp_path: Path) -> None:
     finished = manage("check", "--deploy", "--fail-level", "WARNING", var=tmp_path, SITE_URL="https://try.example.org")
     assert finished.returncode == 0, finished.stderr

@@ -314,6 +314,11 @@ def _arrival(client: httpx2.Client, url: str, user: User, *, seconds: float) -> 
     """Return after how many seconds the first words and the last byte came, and how many bytes in all."""
     started, first, size = time.monotonic(), None, 0
     with client.stream("GET", url, headers={"Authorization": f"Bearer {create_token(user)}"}) as response:
+        if response.is_redirect:
+            raise Failed(
+                "the site redirects to itself, because it does not see that the proxy was asked over https. The proxy "
+                "has to send X-Forwarded-Proto, and TRUSTED_PROXIES has to name it."
+            )
         if response.status_code != 200:
             raise Failed(
                 f"the stream answers {response.status_code}. This command and the site have to use the same "
