@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.request import Request
 
 from accounts.models import User
-from accounts.tokens import has_valid_token
+from accounts.tokens import token_of
 from simulator.problems import NOT_SIGNED_IN, Problem
 
 
@@ -59,7 +59,7 @@ def refuse_cross_site(request: HttpRequest | Request) -> None:
     """
     if is_prefetch(request):
         raise Problem(_("This address is not fetched ahead of time."), code="prefetch", status=503, retry_after=1)
-    if not is_cross_site(request) or has_valid_token(request):
+    if not is_cross_site(request) or token_of(request):
         return
     if request.headers.get("Origin") not in settings.CORS_ALLOWED_ORIGINS:
         raise Problem(

@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils import translation
 from rest_framework import serializers
 
+from accounts.access import Access, access_of
 from accounts.current import asigned_in
 from accounts.models import User
 from generation import sse, streams, viewer
@@ -51,7 +52,8 @@ async def variants_stream(request: HttpRequest) -> HttpResponseBase:
     form.is_valid(raise_exception=True)
     wanted = form.validated_data
     begun = await sync_to_async(_begin)(user, wanted["brief_id"], wanted.get("models", ()))
-    return sse.stream_response(_side_by_side(begun, user_id=user.pk, language=translation.get_language()))
+    access = await access_of(request)
+    return sse.stream_response(_side_by_side(begun, access=access, language=translation.get_language()))
 
 
 def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
@@ -63,22 +65,22 @@ def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
     return variants.begin(brief, models=models, staff=user)
 
 
-async def _side_by_side(begun: Sequence[Variant], *, user_id: int, language: str) -> AsyncGenerator[bytes, None]:
+async def _side_by_side(begun: Sequence[Variant], *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
     """Yield the frames of all variants as they come; ends when the last of them has ended."""
-    with streams.counted(user_id):
+    with streams.counted(access.user_id):
         await sse.release_request_resources()
         yield sse.OPENING
-        async with aclosing(_merged(begun, language=language)) as frames:
+        async with aclosing(_merged(begun, access=access, language=language)) as frames:
             async for frame in frames:
                 yield frame
 
 
-async def _merged(begun: Sequence[Variant], *, language: str) -> AsyncGenerator[bytes, None]:
+async def _merged(begun: Sequence[Variant], *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
     frames: asyncio.Queue[bytes | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     # A context of their own: the request's holds an executor that is shut down.
     columns = [
-        loop.create_task(_follow(variant, frames, language=language), context=contextvars.Context())
+        loop.create_task(_follow(variant, frames, access=access, language=language), context=contextvars.Context())
         for variant in begun
     ]
     try:
@@ -92,23 +94,23 @@ async def _merged(begun: Sequence[Variant], *, language: str) -> AsyncGenerator[
         await asyncio.gather(*columns, return_exceptions=True)
 
 
-async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, language: str) -> None:
+async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, access: Access, language: str) -> None:
     """Put a variant's frames into the queue, and None behind the last."""
     try:
-        async for frame in _frames(variant, language=language):
+        async for frame in _frames(variant, access=access, language=language):
             frames.put_nowait(frame)
     finally:
         frames.put_nowait(None)
 
 
-async def _frames(variant: Variant, *, language: str) -> AsyncGenerator[bytes, None]:
+async def _frames(variant: Variant, *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
     generation = variant.generation
     name = event_namer(generation.pk)
     marks: EventData = {"variant": variant.number}
     about: EventData = {**marks, "generation_id": str(generation.pk)}
     opening = {**about, "model": generation.only_model, "source": generation.source}
     yield sse.frame("metadata", opening, event_id=name(START))
-    async with aclosing(viewer.view(generation.pk, after=START)) as events:
+    async with aclosing(viewer.view(generation.pk, after=START, access=access)) as events:
         async for event in events:
             if isinstance(event, viewer.End):
                 event_type, data = await offload(_ending, event.generation, language)

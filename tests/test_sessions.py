@@ -1,6 +1,7 @@
 """Sessions go on while they are used, and a page left open goes on after a log-in or a sign-up in another tab."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from importlib import import_module
 
@@ -11,14 +12,17 @@ from django.db import connection
 from django.test import Client as DjangoClient
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from knox.models import AuthToken
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from accounts.models import User
 from accounts.sessions import RENEWED_AT
+from accounts.tokens import create_token
 from professions.models import Profession
 from tasks.models import Submission, Task
-from tests.client import Client
+from tests.client import Client, Stream
 from tests.conftest import Server
+from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.test_browser import start_as_guest
 from tests.test_guests import Visitor
 from tests.test_refusals import session_of
@@ -185,3 +189,43 @@ def test_the_token_of_a_page_cannot_be_read_from_another_site(authored_server: S
     assert answered.json()["token"]
     assert "no-store" in answered.headers["Cache-Control"]
     assert "Access-Control-Allow-Origin" not in answered.headers
+
+
+def test_open_streams_end_soon_after_what_they_were_let_in_by(
+    server: Server, profession: Profession, provider: FakeOpenAI
+) -> None:
+    provider.default = Behaviour(hold_after=1)
+    path = f"/api/tasks/profession/{profession.pk}/current/stream"
+    people = {
+        name: User.objects.create_user(name) for name in ("stays", "token ends", "token revoked", "left", "changed")
+    }
+    stays, ends, revoked, left, changed = people.values()
+    with ExitStack() as open_streams:
+
+        def read(user: User, *, by_token: bool) -> Stream:
+            client = open_streams.enter_context(Client(server.url, token=create_token(user) if by_token else ""))
+            if not by_token:
+                client.http.cookies.set("sessionid", session_of(user))
+            stream = open_streams.enter_context(client.stream(path))
+            stream.until("token")
+            return stream
+
+        control = read(stays, by_token=True)
+        streams = [read(ends, by_token=True), read(revoked, by_token=True)]
+        streams += [read(left, by_token=False), read(changed, by_token=False)]
+        AuthToken.objects.filter(user=ends).update(expiry=timezone.now())
+        revoked.end_tokens()
+        Session.objects.filter(pk=session_key_of(left)).delete()
+        changed.set_password(PASSWORD)
+        changed.save()
+        for stream in streams:
+            assert [event for event in stream if event["type"] != "token"] == []
+        assert provider.open_streams == 5, "leaving is not cancelling: the texts are still being written"
+        provider.release()
+        assert control.until("done")
+
+
+def session_key_of(user: User) -> str:
+    keys = [row.session_key for row in Session.objects.all() if row.get_decoded().get("_auth_user_id") == str(user.pk)]
+    (key,) = keys
+    return key

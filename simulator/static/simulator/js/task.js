@@ -8,6 +8,7 @@ import { createRenderer } from "./render.js";
 import { pageState } from "./resync.js";
 import { createFollower } from "./scroll.js";
 import { createSheet } from "./sheet.js";
+import { whenShown } from "./shown.js";
 import { announce } from "./status.js";
 import { follow, generationStream } from "./stream.js";
 import { text } from "./strings.js";
@@ -200,4 +201,4 @@ function run(root) {
 }
 
 const root = document.querySelector("[data-task-page]");
-if (root instanceof HTMLElement) run(root);
+if (root instanceof HTMLElement) whenShown(() => run(root));
