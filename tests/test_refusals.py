@@ -152,7 +152,34 @@ class TestBadInput:
         }
         assert as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", body).status_code == 200
         assert Simulation.objects.values().get() == before
-        assert not User.objects.get().is_staff
+        assert not User.objects.get(username="alice").is_staff
+
+
+def test_what_is_not_writable_changes_nothing_in_a_fresh_simulation(
+    as_alice: Client, bob: User, profession: Profession
+) -> None:
+    body = {
+        "profession_id": profession.pk,
+        "user": bob.pk,
+        "user_id": bob.pk,
+        "id": 999,
+        "is_finished": True,
+        "superseded_at": "2020-01-01T00:00:00Z",
+        "report": None,
+        "marker": "x",
+        "state": {"trust": 9},
+        "started_at": "2020-01-01T00:00:00Z",
+        "is_staff": True,
+    }
+    assert as_alice.post("/api/simulations", body).status_code == 201
+    simulation = Simulation.objects.get()
+    assert simulation.user.username == "alice"
+    assert simulation.is_current
+    assert not simulation.is_finished
+    assert simulation.pk != 999
+    assert simulation.marker != "x"
+    assert simulation.started_at.year > 2020
+    assert not User.objects.get(username="alice").is_staff
 
 
 def session_of(user: User) -> str:
