@@ -28,10 +28,11 @@ _turns = asyncio.Semaphore(12)
 async def application(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _live(receive, send)
-    elif scope["method"] == "GET" and scope["path"].endswith("/stream"):
+        return
+    scope, receive = await bounded(scope, receive)
+    if scope["method"] == "GET" and scope["path"].endswith("/stream"):
         await _in_turn(scope, receive, send)
     else:
-        scope, receive = await bounded(scope, receive)
         await site(scope, receive, send)  # type: ignore[arg-type]  # asgiref's types of the same things
 
 

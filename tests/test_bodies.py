@@ -159,6 +159,9 @@ def test_a_body_over_the_limit_gets_413_on_every_address(as_alice: Client, task:
         assert response.status_code == 413, path
         assert ("application/json" if path.startswith("/api") else "text/html") in response.headers["content-type"]
         assert "content-security-policy" in response.headers
+    stream = f"/api/generations/{task.generation_id}/stream"
+    content = in_chunks(body) if in_pieces else body
+    assert as_alice.http.request("GET", stream, content=content).status_code == 413
     assert not Submission.objects.exists()
 
 
