@@ -223,11 +223,16 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Profession simulator",
     "DESCRIPTION": "Try on a profession: tasks and reports, whole or streamed as Server-Sent Events.",
     "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",  # the first that can describe what is inside an event
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "simulator.schema.add_streams"],
-    "ENUM_NAME_OVERRIDES": {"GenerationStatusEnum": "generation.models.Generation.Status"},
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "simulator.schema.complete"],
+    "ENUM_NAME_OVERRIDES": {
+        "GenerationStatusEnum": "generation.models.Generation.Status",
+        "SourceEnum": "generation.models.Generation.Source",
+        "AuthoredBecauseEnum": "generation.models.Generation.AuthoredBecause",
+    },
 }
 
 # Languages

@@ -18,9 +18,9 @@ from tasks.serializers import (
     AnswerSerializer,
     FinishedSerializer,
     NewSimulationSerializer,
+    NextTaskSerializer,
     SimulationDetailSerializer,
     SimulationSerializer,
-    SubmittedSerializer,
     TaskSerializer,
 )
 
@@ -61,7 +61,14 @@ class SubmitAnswer(APIView):
     another one gets 409.
     """
 
-    @extend_schema(request=AnswerSerializer, responses=SubmittedSerializer)
+    @extend_schema(
+        request=AnswerSerializer,
+        responses=PolymorphicProxySerializer(
+            component_name="NextTaskOrReport",
+            serializers=[NextTaskSerializer, FinishedSerializer],
+            resource_type_field_name=None,
+        ),
+    )
     def post(self, request: Request, task_id: int) -> Response:
         form = AnswerSerializer(data=json_body(request))
         form.is_valid(raise_exception=True)

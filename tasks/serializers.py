@@ -5,6 +5,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from generation.models import Generation
 from simulator.fields import IdField, StrictCharField, StrictChoiceField
 from simulator.problems import Problem
 from tasks.models import Simulation, Task
@@ -40,7 +41,7 @@ class MetadataSerializer(serializers.ModelSerializer[Task]):
     seconds_left = serializers.IntegerField()
     generation_id = serializers.UUIDField()
     language = serializers.CharField(source="simulation.language")
-    source = serializers.CharField(source="generation.source")  # type: ignore[assignment]  # the contract's name
+    source = serializers.ChoiceField(Generation.Source.choices, source="generation.source")  # type: ignore[assignment]  # the contract's name
     state = serializers.SerializerMethodField()
 
     class Meta:
@@ -69,7 +70,9 @@ class TaskSerializer(MetadataSerializer):
     """A task with its whole text."""
 
     question = serializers.CharField()
-    authored_because = serializers.CharField(source="generation.authored_because")
+    authored_because = serializers.ChoiceField(
+        Generation.AuthoredBecause.choices, source="generation.authored_because", allow_blank=True
+    )
 
     class Meta(MetadataSerializer.Meta):
         fields = [*MetadataSerializer.Meta.fields, "question", "authored_because"]
@@ -78,7 +81,7 @@ class TaskSerializer(MetadataSerializer):
 class TaskWithAnswerSerializer(TaskSerializer):
     """A task as it stands in a simulation; `answer` is null until it is handed in."""
 
-    status = serializers.CharField(source="generation.status")
+    status = serializers.ChoiceField(Generation.Status.choices, source="generation.status")
     answer = serializers.SerializerMethodField()
 
     class Meta(TaskSerializer.Meta):
@@ -106,7 +109,7 @@ class FinalReportSerializer(serializers.ModelSerializer[Simulation]):
     profession_id = serializers.IntegerField()
     text = serializers.CharField(source="report.text")
     generation_id = serializers.UUIDField(source="report_id")
-    source = serializers.CharField(source="report.source")  # type: ignore[assignment]  # the contract's name
+    source = serializers.ChoiceField(Generation.Source.choices, source="report.source")  # type: ignore[assignment]  # the contract's name
     written_at = serializers.DateTimeField(source="report.finished_at")
     tasks = ReportTaskSerializer(source="ordered_tasks", many=True)
 
@@ -151,15 +154,15 @@ class SimulationDetailSerializer(SimulationSerializer):
 
 
 class FinishedSerializer(serializers.Serializer[None]):
-    """For the schema: what is answered when the last task is handed in and the report is there."""
+    """What is answered when the last task is handed in and the report is there."""
 
-    completed = serializers.BooleanField(default=True)
+    completed = serializers.BooleanField()
+    simulation_id = serializers.IntegerField()
     final_report = FinalReportSerializer()
 
 
-class SubmittedSerializer(serializers.Serializer[None]):
-    """For the schema: `next_task` while there is one, `final_report` behind the last."""
+class NextTaskSerializer(serializers.Serializer[None]):
+    """What is answered to a submission while a task follows."""
 
     completed = serializers.BooleanField()
-    next_task = TaskSerializer(required=False)
-    final_report = FinalReportSerializer(required=False)
+    next_task = TaskSerializer()

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator
 
@@ -15,8 +17,9 @@ from simulator.problems import from_exception
 from tasks.models import Simulation, Submission, Task
 from tasks.running import too_long
 from tests.client import Client
-from tests.conftest import Server
+from tests.conftest import Server, ServerStarter, new_tokens
 from tests.fake_openai import FakeOpenAI
+from tests.stores import Postgres
 from tests.test_refusals import assert_shape, session_of
 
 JSON = {"Content-Type": "application/json"}
@@ -156,6 +159,9 @@ def test_a_body_over_the_limit_gets_413_on_every_address(as_alice: Client, task:
         assert response.status_code == 413, path
         assert ("application/json" if path.startswith("/api") else "text/html") in response.headers["content-type"]
         assert "content-security-policy" in response.headers
+    stream = f"/api/generations/{task.generation_id}/stream"
+    content = in_chunks(body) if in_pieces else body
+    assert as_alice.http.request("GET", stream, content=content).status_code == 413
     assert not Submission.objects.exists()
 
 
@@ -320,3 +326,26 @@ def test_what_drf_says_in_german_is_told_in_english_too(refuse: Callable[[], drf
 
 def test_a_sentence_with_numbers_is_put_together_only_when_its_language_is_known() -> None:
     assert isinstance(too_long("x" * 20_001), Promise)
+
+
+def test_what_no_database_stores_is_refused_where_the_database_would_refuse_it(
+    postgres: Postgres, start_server: ServerStarter
+) -> None:
+    environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": secrets.token_urlsafe(64)}
+    server = start_server(**environment)
+    (token,) = new_tokens(1, environment={**os.environ, **environment})
+    ((pk,),) = postgres.rows("SELECT id FROM professions_profession WHERE slug = 'nurse'")
+    with Client(server.url, token=token) as client:
+        assert client.get(f"/api/tasks/profession/{pk}/current").status_code == 200
+        ((task,),) = postgres.rows("SELECT id FROM tasks_task")
+        for path in PATHS[:6]:
+            assert [client.get(path.format(one)).status_code for one in NO_ID] == [404] * len(NO_ID), path
+        for answer in (rb"a\u0000b", rb"\ud800", b"\0"):
+            for twin in TWINS:
+                body = b'{"answer": "%s"}' % answer
+                response = client.http.post(f"/api/tasks/{task}/submit{twin}", content=body, headers=JSON)
+                assert response.status_code == 400
+        assert client.get("/account/tokens/%00/revoke").status_code == 404
+        assert client.get("/professions/%00").status_code == 404
+    assert " 500 " not in server.log
+    server.stop()

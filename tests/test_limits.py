@@ -48,7 +48,7 @@ def test_the_same_on_postgresql(postgres: Postgres) -> None:
         "with ThreadPoolExecutor(20) as threads: print('taken', sum(threads.map(take, range(100))))\n"
     )
     shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
-    environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": "x" * 50}
+    environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": SECRET_KEY}
     printed = subprocess.run(shell, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "taken 10" in printed.stdout
 
