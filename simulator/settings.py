@@ -344,7 +344,9 @@ CONTENT_SECURITY_POLICY = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {"()": "simulator.logs.LogLine", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    },
     "filters": {"no_texts": {"()": "simulator.logs.NoTexts"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_texts"]}},
     "root": {"handlers": ["stderr"], "level": "DEBUG" if DEBUG else "INFO"},
@@ -352,6 +354,8 @@ LOGGING = {
         # uvicorn's own handlers would print each line a second time
         "uvicorn": {"handlers": [], "propagate": True},
         "uvicorn.access": {"handlers": [], "propagate": True, "level": "INFO"},
+        # Django's own handlers write lines of their own form, and mail them unredacted
+        "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
     },
 }
