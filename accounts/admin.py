@@ -1,8 +1,4 @@
-from typing import Any
-
-from allauth.account.adapter import get_adapter
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -10,22 +6,6 @@ from knox.admin import AuthTokenAdmin  # noqa: F401  # registers itself; replace
 from knox.models import AuthToken
 
 from accounts.models import User
-
-
-class SlowedDownLoginForm(AdminAuthenticationForm):
-    """The admin's log-in, under the same limits on wrong passwords as the site's own (ACCOUNT_RATE_LIMITS)."""
-
-    def clean(self) -> dict[str, Any]:
-        username, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
-        if username and password:
-            self.user_cache = get_adapter().authenticate(self.request, username=username, password=password)
-            if self.user_cache is None:
-                raise self.get_invalid_login_error()
-            self.confirm_login_allowed(self.user_cache)
-        return self.cleaned_data
-
-
-admin.site.login_form = SlowedDownLoginForm
 
 
 @admin.register(User)

@@ -118,7 +118,13 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 30}}
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "simulator.cache.CacheThatMayBeGone",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+        }
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Secrets
@@ -177,7 +183,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "corsheaders",
     "csp",
-    "django.contrib.admin",
+    "simulator.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -239,22 +245,28 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "simulations"
 LOGOUT_REDIRECT_URL = "catalogue"
-ACCOUNT_ADAPTER = "accounts.guests.GuestAwareAdapter"
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"change_password": "accounts.adapter.CountedChangePasswordForm"}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_AUTHENTICATED_LOGIN_REDIRECTS = False  # a guest is logged in and may sign up; accounts/guests.py
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
-# A class of thirty sits behind one address: what is counted there must leave room for all of them at once,
-# while one account still slows down after five wrong passwords.
+# A class of thirty sits behind one address: what is counted there must leave room for all of them at once.
+# Wrong passwords and codes are counted by account, in the database (accounts/attempts.py).
 ACCOUNT_RATE_LIMITS = {
     "signup": "120/m/ip",
     "login": "300/m/ip",
-    "login_failed": "120/m/ip,5/5m/key",
-    "reset_password": "60/m/ip,5/m/key",
+    "login_failed": None,
+    "change_password": None,
+    "reauthenticate": None,
+    "reset_password": "60/m/ip",
+    "reset_password_from_key": "60/m/ip",
 }
 # Without EMAIL_URL no mail is sent, and none is written to the log, where a link to a new password would lie open.
-vars().update(env.email_url("EMAIL_URL", default="dummymail://"))
+SENDS_MAIL = bool(env.str("EMAIL_URL", default=""))
+vars().update(env.email_url("EMAIL_URL") if SENDS_MAIL else env.email_url_config("dummymail://"))
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = f"Profession simulator <noreply@{_host}>"
 
 REST_KNOX = {
