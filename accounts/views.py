@@ -1,7 +1,9 @@
 """The learner's account page."""
 
+from allauth.mfa.base.views import authenticate as ask_for_second_factor
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -9,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from knox.models import AuthToken
 
+from accounts import second_factor
 from accounts.current import signed_in
 from accounts.tokens import create_token
 
@@ -17,7 +20,9 @@ from accounts.tokens import create_token
 @login_required
 def account(request: HttpRequest, *, new_token: str = "") -> HttpResponse:
     tokens = AuthToken.objects.filter(user=request.user).order_by("-created")
-    return render(request, "accounts/account.html", {"tokens": tokens, "new_token": new_token})
+    has_second_factor = second_factor.has_one(signed_in(request))
+    context = {"tokens": tokens, "new_token": new_token, "has_second_factor": has_second_factor}
+    return render(request, "accounts/account.html", context)
 
 
 @never_cache
@@ -34,3 +39,12 @@ def token_revoke(request: HttpRequest, pk: str) -> HttpResponse:
     get_object_or_404(AuthToken, user=request.user, pk=pk).delete()
     messages.success(request, _("The token is revoked."))
     return redirect("account")
+
+
+def authenticate(request: HttpRequest) -> HttpResponse:
+    """Ask who is logging in for the second factor; somebody who was a guest until now stays one as long."""
+    if request.user.is_authenticated and request.user.is_guest:
+        request.guest = request.user  # type: ignore[attr-defined]  # AccountAdapter.login hands the guest's work over
+        request.user = AnonymousUser()
+    response: HttpResponse = ask_for_second_factor(request)
+    return response

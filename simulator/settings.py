@@ -161,6 +161,7 @@ USER_DAILY_TOKEN_BUDGET = _whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, leas
 
 # Who may do what
 ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
+REQUIRE_STAFF_MFA = _switch("REQUIRE_STAFF_MFA", default=False)
 CORS_ALLOWED_ORIGINS: list[str] = [origin.strip() for origin in env.list("CORS_ORIGINS", default=[]) if origin.strip()]
 CORS_ALLOW_HEADERS = [*default_headers, "last-event-id"]
 CORS_EXPOSE_HEADERS = ["Retry-After"]
@@ -177,6 +178,7 @@ INSTALLED_APPS = [
     "simulator",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "knox",
     "rest_framework",
     "drf_spectacular",
@@ -204,6 +206,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "simulator.middleware.Person",
     "accounts.tokens.bearer_token_middleware",
+    "accounts.second_factor.staff_api_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -263,6 +266,16 @@ ACCOUNT_RATE_LIMITS = {
     "reset_password": "60/m/ip",
     "reset_password_from_key": "60/m/ip",
 }
+MFA_ADAPTER = "accounts.second_factor.Adapter"
+MFA_FORMS = {
+    "authenticate": "accounts.second_factor.CountedAuthenticateForm",
+    "reauthenticate": "accounts.second_factor.CountedReauthenticateForm",
+    "activate_totp": "accounts.second_factor.UsedOnceActivateForm",
+}
+MFA_TOTP_ISSUER = f"Profession simulator ({_host})"
+MFA_TOTP_TOLERANCE = 1  # half a minute: telephones' clocks differ
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # no address here is ever verified
 # Without EMAIL_URL no mail is sent, and none is written to the log, where a link to a new password would lie open.
 SENDS_MAIL = bool(env.str("EMAIL_URL", default=""))
 vars().update(env.email_url("EMAIL_URL") if SENDS_MAIL else env.email_url_config("dummymail://"))

@@ -15,6 +15,7 @@ from pytest_django import Settings
 from accounts import attempts
 from accounts.models import RateCount, User
 from tests.conftest import Server, ServerStarter
+from tests.forms import FormClient
 from tests.stores import Redis
 
 if TYPE_CHECKING:
@@ -222,13 +223,8 @@ class TestTheAdminsDoor:
 
 
 def log_in_over_http(server: Server, login: str, password: str) -> httpx2.Response:
-    with httpx2.Client(base_url=server.url) as browser:
-        page = browser.get("/accounts/login/").text
-        found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
-        assert found is not None
-        return browser.post(
-            "/accounts/login/", data={"login": login, "password": password, "csrfmiddlewaretoken": found[1]}
-        )
+    with FormClient(server.url) as browser:
+        return browser.post("/accounts/login/", login=login, password=password)
 
 
 def test_counting_goes_on_while_redis_is_down(
