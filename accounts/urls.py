@@ -14,6 +14,7 @@ urlpatterns = [
     path("account/tokens/<str:pk>/revoke", views.token_revoke, name="token_revoke"),
     path("accounts/signup/", GuestSignupView.as_view(), name="account_signup"),
     path("accounts/login/", GuestLoginView.as_view(), name="account_login"),
+    path("accounts/password/reset/", views.ResetView.as_view(), name="account_reset_password"),
     path("accounts/email/", members_only(email), name="account_email"),
     path("accounts/password/set/", members_only(password_set), name="account_set_password"),
     path("accounts/", include("allauth.account.urls")),

@@ -1,6 +1,11 @@
-"""The learner's account page."""
+"""The learner's account page, and the way to a new password."""
 
+from datetime import timedelta
+
+from allauth.account.forms import ResetPasswordForm
+from allauth.account.views import PasswordResetView
 from allauth.mfa.base.views import authenticate as ask_for_second_factor
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AnonymousUser
@@ -11,9 +16,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 from knox.models import AuthToken
 
-from accounts import second_factor
+from accounts import attempts, second_factor
 from accounts.current import signed_in
+from accounts.limits import Limit
 from accounts.tokens import create_token
+
+RESET_MAILS = Limit("reset_mail", burst=5, refill=timedelta(minutes=1))
 
 
 @never_cache
@@ -48,3 +56,20 @@ def authenticate(request: HttpRequest) -> HttpResponse:
         request.user = AnonymousUser()
     response: HttpResponse = ask_for_second_factor(request)
     return response
+
+
+class ResetView(PasswordResetView):  # type: ignore[misc]  # allauth ships no types
+    def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        if not settings.SENDS_MAIL:
+            return render(request, "account/password_reset.html")  # which says so
+        response: HttpResponse = super().dispatch(request, *args, **kwargs)
+        return response
+
+    def form_valid(self, form: ResetPasswordForm) -> HttpResponse:
+        address = form.cleaned_data["email"].casefold()
+        if not RESET_MAILS.take(address):
+            form.add_error("email", attempts.too_many(RESET_MAILS.seconds_to_wait(address)))
+            refused: HttpResponse = self.form_invalid(form)
+            return refused
+        response: HttpResponse = super().form_valid(form)
+        return response
