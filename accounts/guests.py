@@ -69,14 +69,6 @@ class GuestLoginView(LoginView):  # type: ignore[misc]  # allauth ships no types
         response: HttpResponse = _past_the_door(request) or super().dispatch(request, *args, **kwargs)
         return response
 
-    def form_valid(self, form: object) -> HttpResponse:
-        before = self.request.user
-        response: HttpResponse = super().form_valid(form)
-        user = self.request.user
-        if before.is_authenticated and before.is_guest and user.is_authenticated and user != before:
-            guest_became_user.send(sender=type(self), guest=before, user=user)
-        return response
-
 
 def _past_the_door(request: HttpRequest) -> HttpResponse | None:
     """Send away whoever has an account and is logged in to it; a guest may sign up and log in."""

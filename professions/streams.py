@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils import translation
 from rest_framework import serializers
 
+from accounts import second_factor
 from accounts.access import Access, access_of
 from accounts.current import asigned_in
 from accounts.models import User
@@ -51,12 +52,13 @@ async def variants_stream(request: HttpRequest) -> HttpResponseBase:
     form = VariantsSerializer(data=json_body(request))
     form.is_valid(raise_exception=True)
     wanted = form.validated_data
-    begun = await sync_to_async(_begin)(user, wanted["brief_id"], wanted.get("models", ()))
+    begun = await sync_to_async(_begin)(request, user, wanted["brief_id"], wanted.get("models", ()))
     access = await access_of(request)
     return sse.stream_response(_side_by_side(begun, access=access, language=translation.get_language()))
 
 
-def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
+def _begin(request: HttpRequest, user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
+    second_factor.require(request)
     if not user.is_staff or not user.has_perm("professions.change_brief"):
         raise Problem(FORBIDDEN, code="forbidden", status=403)
     brief = Brief.objects.select_related("profession").filter(pk=brief_id).first()

@@ -59,9 +59,9 @@ else:
 if REDIS_URL:
     CACHES = {
         "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "BACKEND": "simulator.cache.CacheThatMayBeGone",
             "LOCATION": REDIS_URL,
-            "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
         }
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -92,6 +92,7 @@ ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
 # A class of forty joins at once and some of it comes back in another browser; then one a minute.
 GUESTS_PER_ADDRESS_AND_HOUR = _whole_number("GUESTS_PER_ADDRESS_AND_HOUR", 60, least=0)
 FRESH_STARTS_PER_HOUR = _whole_number("FRESH_STARTS_PER_HOUR", 10, least=0)
+REQUIRE_STAFF_MFA = _switch("REQUIRE_STAFF_MFA", default=False)
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "last-event-id"]
 CORS_EXPOSE_HEADERS = ["Retry-After"]
@@ -108,13 +109,14 @@ INSTALLED_APPS = [
     "simulator",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "knox",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "corsheaders",
     "csp",
-    "django.contrib.admin",
+    "simulator.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -140,6 +142,7 @@ MIDDLEWARE = [
     "simulator.bodies.refuse_large_bodies",
     "simulator.middleware.Person",
     "accounts.tokens.bearer_token_middleware",
+    "accounts.second_factor.staff_api_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -182,21 +185,36 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "simulations"
 LOGOUT_REDIRECT_URL = "catalogue"
-ACCOUNT_ADAPTER = "accounts.guests.GuestAwareAdapter"
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"change_password": "accounts.adapter.CountedChangePasswordForm"}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_AUTHENTICATED_LOGIN_REDIRECTS = False  # a guest is logged in and may sign up; accounts/guests.py
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
-# A class of thirty sits behind one address: what is counted there must leave room for all of them at once,
-# while one account still slows down after five wrong passwords.
+# A class of thirty sits behind one address: what is counted there must leave room for all of them at once.
+# Wrong passwords and codes are counted by account, in the database (accounts/attempts.py).
 ACCOUNT_RATE_LIMITS = {
     "signup": "120/m/ip",
     "login": "300/m/ip",
-    "login_failed": "120/m/ip,5/5m/key",
-    "reset_password": "60/m/ip,5/m/key",
+    "login_failed": None,
+    "change_password": None,
+    "reauthenticate": None,
+    "reset_password": "60/m/ip",
+    "reset_password_from_key": "60/m/ip",
 }
+MFA_ADAPTER = "accounts.second_factor.Adapter"
+MFA_FORMS = {
+    "authenticate": "accounts.second_factor.CountedAuthenticateForm",
+    "reauthenticate": "accounts.second_factor.CountedReauthenticateForm",
+    "activate_totp": "accounts.second_factor.UsedOnceActivateForm",
+}
+MFA_TOTP_ISSUER = f"Profession simulator ({_host})"
+MFA_TOTP_TOLERANCE = 1  # half a minute: telephones' clocks differ
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # no address here is ever verified
 # Without EMAIL_URL no mail is sent, and none is written to the log, where a link to a new password would lie open.
+SENDS_MAIL = bool(env.text("EMAIL_URL"))
 vars().update(env.email("EMAIL_URL", "dummymail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = f"Profession simulator <noreply@{_host}>"
@@ -273,11 +291,13 @@ LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the cookie's name has no setting
 CSRF_FAILURE_VIEW = "simulator.problems.csrf_failure"
+_hsts_subdomains = _switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
+_hsts_preload = _switch("HSTS_PRELOAD", default=False)
 if _https:
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = _switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
-    SECURE_HSTS_PRELOAD = _switch("HSTS_PRELOAD", default=False)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = _hsts_subdomains
+    SECURE_HSTS_PRELOAD = _hsts_preload
     # Both speak for other sites of the same domain, and browsers remember them for a year: the operator's choice.
     SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
@@ -301,7 +321,9 @@ CONTENT_SECURITY_POLICY = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {"()": "simulator.logs.LogLine", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    },
     "filters": {"no_texts": {"()": "simulator.logs.NoTexts"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_texts"]}},
     "root": {"handlers": ["stderr"], "level": "DEBUG" if DEBUG else "INFO"},
@@ -309,6 +331,8 @@ LOGGING = {
         # uvicorn's own handlers would print each line a second time
         "uvicorn": {"handlers": [], "propagate": True},
         "uvicorn.access": {"handlers": [], "propagate": True, "level": "INFO"},
+        # Django's own handlers write lines of their own form, and mail them unredacted
+        "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
     },
 }

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.limits import Limit, client_network
 from accounts.models import RateCount
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SECRET_KEY
 from tests.stores import Postgres
 
 TEN_AN_HOUR = Limit.per_hour("test", 10)

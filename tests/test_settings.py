@@ -127,21 +127,27 @@ def test_a_misspelled_name_and_hosts_that_are_anybodys_are_warned_of(tmp_path: P
     assert "sk-secret" not in finished.stdout + finished.stderr
 
 
+def names_read() -> set[str]:
+    """Return the names that simulator/settings.py reads."""
+    return set(re.findall(r'(?:env\.\w+|_seconds|_whole_number|_names|_switch)\(\s*"([A-Z_]+)"', SETTINGS.read_text()))
+
+
 def examples() -> list[tuple[str, str]]:
     """Return the lines of settings in everything that people copy from, as they are printed, each with its place."""
-    found = [
-        (f"{file.name} block {number}", block)
-        for file in [ROOT / "README.md", *ROOT.glob("deploy/*.md"), *ROOT.glob("docs/*.md")]
-        for number, block in enumerate(re.findall(r"^```\w*\n(.*?)^```", file.read_text(), re.DOTALL | re.MULTILINE))
-        if re.search(r"^#? ?[A-Z_]+=", block, re.MULTILINE)
-    ]
-    return [*found, *((file.name, file.read_text()) for file in ROOT.glob("deploy/*.example"))]
+    found = [(file.name, file.read_text()) for file in ROOT.glob("deploy/*.example")]
+    for file in [ROOT / "README.md", *ROOT.glob("deploy/*.md"), *ROOT.glob("docs/*.md")]:
+        for number, block in enumerate(re.findall(r"^```\w*\n(.*?)^```", file.read_text(), re.DOTALL | re.MULTILINE)):
+            names = re.findall(r"^(?:# ?)?([A-Z_]+)=", block, re.MULTILINE)
+            # Other blocks are for a shell.
+            if len(names) == len(block.splitlines()) and names_read() & set(names):
+                found.append((f"{file.name} block {number}", block))
+    return found
 
 
 @pytest.mark.parametrize(("place", "lines"), examples(), ids=lambda value: value if len(value) < 40 else "")
 def test_every_example_works_as_it_is_printed(tmp_path: Path, place: str, lines: str) -> None:
     clone = Path(shutil.copytree(ROOT, tmp_path / "clone", ignore=NOT_IN_A_CLONE))
-    (clone / ".env").write_text(lines, encoding="utf-8")
+    (clone / ".env").write_text(f"SECRET_KEY={LONG_KEY}\n{lines}", encoding="utf-8")
     finished = subprocess.run(
         [sys.executable, str(clone / "manage.py"), "check"],
         env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path / "var")},  # one of the examples names a real folder
@@ -163,7 +169,7 @@ def test_the_readme_names_every_setting_that_is_read() -> None:
             r"`([A-Z][A-Z_]+)`", "".join(re.findall(r"^\|.*\|$", (ROOT / "README.md").read_text(), re.MULTILINE))
         )
     )
-    read = set(re.findall(r'(?:env\.\w+|_seconds|_whole_number|_names|_switch)\(\s*"([A-Z_]+)"', SETTINGS.read_text()))
+    read = names_read()
     assert set(FAULTS) | {"VAR_DIR"} <= read
     assert read == table
 

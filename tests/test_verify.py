@@ -66,6 +66,13 @@ def test_each_candidate_is_asked_what_it_can_do(tmp_path: Path, provider: FakeOp
     assert sorted(map(str, kinds)) == ["False", "False", "json_object", "json_schema"], "the probe's, and the stream's"
 
 
+def test_what_a_provider_says_cannot_forge_a_line(tmp_path: Path, provider: FakeOpenAI) -> None:
+    provider.default = Behaviour(status=Refusal.FORGED)
+    done = verify(tmp_path, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
+    assert "2026-01-01 00:00:00,000 INFO forged" in done.stdout
+    assert all(line.startswith(("ok   ", "FAIL ")) for line in done.stdout.splitlines())
+
+
 def test_a_database_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
     address = f"postgres://nobody:secret@127.0.0.1:{free_port()}/none"
     done = verify(tmp_path, DATABASE_URL=address, SECRET_KEY=SECRET_KEY)

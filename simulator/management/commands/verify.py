@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urljoin
 
 import httpx2
+import redis
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.core.cache import cache
 from django.core.checks import ERROR, WARNING, run_checks
 from django.core.mail import get_connection
 from django.core.management import BaseCommand, CommandError, CommandParser
@@ -165,13 +165,14 @@ def _redis() -> Iterator[str]:
         return
     token = uuid.uuid4().hex
     try:
-        cache.set(f"verify:{token}", token, 10)
-        kept = cache.get(f"verify:{token}")
+        with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, socket_timeout=5) as asked:
+            asked.set(f"verify:{token}", token, ex=10)
+            kept = asked.get(f"verify:{token}")
     except (RedisError, OSError) as error:
         raise Failed(
             f"does not answer: {type(error).__name__}: {error}. Look at REDIS_URL, and whether Redis runs."
         ) from error
-    if kept != token:
+    if kept != token.encode():
         raise Failed("forgets what it is given. Look at its maxmemory and its maxmemory-policy.")
     yield "answers"
 
