@@ -166,6 +166,7 @@ class TestByStaff:
     ) -> None:
         if rights == "superuser":
             User.objects.filter(pk=alice.pk).update(is_superuser=True)
+            staff.user_permissions.set(Permission.objects.all())
         else:
             alice.user_permissions.add(Permission.objects.get(codename="add_user"))
         before = User.objects.filter(pk=alice.pk).values().get()
