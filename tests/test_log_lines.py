@@ -28,6 +28,7 @@ HARMLESS_PARAMETERS = {
     "content_type_id",
     "model_name",
     "object_id",
+    "address",  # where no API is
     "url",
     "uidb36",  # whose new password it is; nothing without the key beside it
     "pk",  # the hash of a token
@@ -131,7 +132,7 @@ def test_keys_for_new_passwords_and_addresses_work_and_are_in_no_log(server: Ser
         assert opened.status_code == 302, "the key is right"
         assert reset not in opened.headers["location"], "no page has the key in its address, so none refers to it"
         assert opened.headers["referrer-policy"] == "same-origin"
-        assert browser.get(f"/accounts/password/reset/key/{reset}").status_code == 404
+        assert browser.get(f"/accounts/password/reset/key/{reset}").status_code == 301, "it lacks its slash"
         browser.get("/accounts/confirm-email/MQ:1abc:a-secret-key/")
         browser.get("/admin/api/chat/stream?question=my-secret-question")
         browser.get("/nothing?access_token=my-secret-token&code=my-secret-code&next=/?key=my-secret-key")

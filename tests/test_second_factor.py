@@ -324,7 +324,7 @@ class TestRequiredOfStaff:
     def test_learners_need_none(self, client: Client, bob: User) -> None:
         assert log_in(client, "bob").status_code == 302
         assert is_logged_in(client)
-        assert [answer.status_code for answer in self.ask_apis(client)] == [403, 302]
+        assert [answer.status_code for answer in self.ask_apis(client)] == [403, 404]
 
 
 def test_where_it_is_not_required_staff_are_let_in_without(client: Client, staff: User) -> None:
