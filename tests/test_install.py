@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ SHELL = f"export REPOSITORY=/srv/origin.git NAME=try.example.org\ncd {HOME} 2>/d
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
-def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Debian:
+def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
     """A bare host that can fetch this project with git."""
     made = Debian(request.param, tmp_path_factory.mktemp("debian"))
     origin = made.root / "srv" / "origin.git"
@@ -148,7 +149,8 @@ def debian(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     for name in ("systemctl", "journalctl"):
         made.write(f"/usr/local/bin/{name}", SYSTEMCTL)
     made.write("/usr/local/bin/certbot", CERTBOT)
-    return made
+    yield made
+    shutil.rmtree(made.root)  # pytest would keep some hundred megabytes for each of the last runs
 
 
 def test_a_fresh_clone_runs_with_make_and_python_alone(debian: Debian) -> None:
