@@ -5,4 +5,4 @@ class AccountsConfig(AppConfig):
     name = "accounts"
 
     def ready(self) -> None:
-        from accounts import second_factor  # noqa: F401  # connects its receiver
+        from accounts import second_factor, sessions  # noqa: F401  # connect their receivers

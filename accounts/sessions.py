@@ -5,12 +5,20 @@ from collections.abc import Awaitable, Callable
 
 from asgiref.sync import markcoroutinefunction
 from django.contrib.auth import SESSION_KEY
+from django.contrib.auth.signals import user_logged_in
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
 # Django would renew a session with every request, and so write with every request.
 RENEW_AFTER_SECONDS = 24 * 3600
 RENEWED_AT = "renewed_at"
+
+
+@receiver(user_logged_in)
+def begin(*, request: HttpRequest, **_kwargs: object) -> None:
+    """Note when a session began, so that the first request after the log-in has nothing to write."""
+    request.session[RENEWED_AT] = int(time.time())
 
 
 @async_only_middleware

@@ -71,8 +71,8 @@ def test_the_visitor_is_the_rightmost_address_that_is_no_proxys(start_own_server
             ("127.0.0.2", "127.0.0.1", "127.0.0.2"),
         ]
     ):
-        ask(server, f"/healthz?case={number}", peer=peer, **{"X-Forwarded-For": forwarded})
-        assert visitor_in_log(server, f"case={number}") == visitor, (peer, forwarded)
+        ask(server, f"/healthz?page={number}", peer=peer, **{"X-Forwarded-For": forwarded})
+        assert visitor_in_log(server, f"page={number}") == visitor, (peer, forwarded)
 
 
 def test_a_proxy_over_ipv6_and_one_that_speaks_ipv4_to_a_socket_of_both_kinds_are_trusted(
@@ -80,9 +80,9 @@ def test_a_proxy_over_ipv6_and_one_that_speaks_ipv4_to_a_socket_of_both_kinds_ar
 ) -> None:
     server = start_own_server("--host", "::", SITE_URL=SITE)
     for name, mark in [("[::1]", "six"), ("127.0.0.1", "four")]:
-        answer = httpx2.get(f"http://{name}:{server.port}/?{mark}", headers=FORWARDED | {"X-Forwarded-For": "8.8.4.4"})
+        answer = httpx2.get(f"http://{name}:{server.port}/?page={mark}", headers=FORWARDED | {"X-Forwarded-For": "8.8.4.4"})
         assert answer.status_code == 200
-        assert visitor_in_log(server, mark) == "8.8.4.4"
+        assert visitor_in_log(server, f"page={mark}") == "8.8.4.4"
 
 
 def test_whoever_comes_through_the_unix_socket_is_trusted_unless_the_operator_says_otherwise(
@@ -93,14 +93,14 @@ def test_whoever_comes_through_the_unix_socket_is_trusted_unless_the_operator_sa
     with httpx2.Client(transport=transport, base_url="http://site", headers=FORWARDED, timeout=30) as client:
         for trusted, status in [("", 200), ("unix", 200), ("127.0.0.1", 301)]:
             server = start_own_server(unix_socket=path, SITE_URL=SITE, TRUSTED_PROXIES=trusted)
-            answer = client.get(f"/?trusted={trusted}", headers={"X-Forwarded-For": "203.0.113.7"})
+            answer = client.get(f"/?page={trusted}", headers={"X-Forwarded-For": "203.0.113.7"})
             assert answer.status_code == status, trusted
-            assert visitor_in_log(server, f"trusted={trusted}") == ("203.0.113.7" if status == 200 else "unix")
+            assert visitor_in_log(server, f"page={trusted}") == ("203.0.113.7" if status == 200 else "unix")
             server.stop()
 
 
 def test_rate_limits_count_the_address_that_the_proxy_saw(start_own_server: ServerStarter) -> None:
-    server = start_own_server(SITE_URL=SITE)
+    server = start_own_server(SITE_URL=SITE, EMAIL_URL="dummymail://")
     most = int(str(settings.ACCOUNT_RATE_LIMITS["reset_password"]).removesuffix("/m/ip"))
     visitor = Visitor(server, SITE)
     visitor.ask("GET", "/accounts/password/reset/")
