@@ -80,7 +80,9 @@ def test_a_proxy_over_ipv6_and_one_that_speaks_ipv4_to_a_socket_of_both_kinds_ar
 ) -> None:
     server = start_own_server("--host", "::", SITE_URL=SITE)
     for name, mark in [("[::1]", "six"), ("127.0.0.1", "four")]:
-        answer = httpx2.get(f"http://{name}:{server.port}/?page={mark}", headers=FORWARDED | {"X-Forwarded-For": "8.8.4.4"})
+        answer = httpx2.get(
+            f"http://{name}:{server.port}/?page={mark}", headers=FORWARDED | {"X-Forwarded-For": "8.8.4.4"}
+        )
         assert answer.status_code == 200
         assert visitor_in_log(server, f"page={mark}") == "8.8.4.4"
 
