@@ -139,6 +139,10 @@ def site(request: pytest.FixtureRequest) -> Site:
     return made
 
 
+# What concerns the file alone is the same on both.
+one_kind = pytest.mark.parametrize("site", ["on_sqlite"], indirect=True)
+
+
 @pytest.fixture
 def backup(site: Site, tmp_path: Path) -> Path:
     path = tmp_path / "site.backup"
@@ -179,6 +183,7 @@ def test_a_backup_can_be_read_by_its_owner_alone_and_leaves_nothing_else_behind(
     assert list(site.folder.glob(".backup-*")) == []
 
 
+@one_kind
 def test_a_backup_overwrites_nothing(site: Site, backup: Path) -> None:
     before = backup.read_bytes()
     assert f"{backup} exists already" in site.refused("backup", str(backup))
@@ -213,6 +218,7 @@ def test_a_database_that_is_not_empty_is_replaced_only_when_told_so(site: Site, 
     assert site.logged_in() == ["alice"]
 
 
+@one_kind
 def test_damage_anywhere_in_a_backup_is_seen_before_anything_is_touched(site: Site, backup: Path) -> None:
     site.log_in("bob")
     whole = backup.read_bytes()
@@ -225,6 +231,7 @@ def test_damage_anywhere_in_a_backup_is_seen_before_anything_is_touched(site: Si
     assert site.logged_in() == ["alice", "bob"]
 
 
+@one_kind
 def test_what_is_not_a_backup_of_this_site_is_refused(site: Site, backup: Path, tmp_path: Path) -> None:
     def other_database(files: dict[str, bytes]) -> None:
         files["database"] += b" "
@@ -256,6 +263,7 @@ def test_what_is_not_a_backup_of_this_site_is_refused(site: Site, backup: Path, 
     assert site.logged_in() == ["alice", "bob"]
 
 
+@one_kind
 def test_a_backup_that_would_fill_the_disk_is_refused(site: Site, backup: Path) -> None:
     size = 2**62
 
@@ -272,6 +280,7 @@ def test_a_backup_that_would_fill_the_disk_is_refused(site: Site, backup: Path) 
     assert "needs more room than there is" in site.refused("restore", "--overwrite", str(path))
 
 
+@one_kind
 def test_a_backup_of_a_later_version_or_another_kind_of_database_is_refused(site: Site, backup: Path) -> None:
     later = with_manifest(backup, migrations=["accounts.9999_later"])
     assert "accounts.9999_later" in site.refused("restore", "--overwrite", str(later))
@@ -299,6 +308,7 @@ def test_a_restore_that_is_killed_loses_nothing(site: Site, backup: Path) -> Non
     assert site.logged_in() == ["alice"]
 
 
+@one_kind
 def test_every_failure_of_the_file_system_is_a_sentence(site: Site, backup: Path, tmp_path: Path) -> None:
     assert "No such file or directory" in site.refused("backup", str(tmp_path / "no" / "such" / "folder"))
     assert f"{tmp_path} exists already" in site.refused("backup", str(tmp_path))
