@@ -137,9 +137,12 @@ def test_a_failure_outside_of_django_is_answered_with_the_policy_and_passed_on_t
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "websocket", "method": "GET", "path": "/", "scheme": "http", "headers": []}
+    async def ask() -> None:
+        scope = {"type": "websocket", "method": "GET", "path": "/", "scheme": "http", "headers": []}
+        await application(scope, receive, send)
+
     with pytest.raises(ValueError, match="Django can only handle ASGI/HTTP connections"):
-        run_async(application(scope, receive, send))
+        run_async(ask())
     start, body = sent
     assert (start["status"], body["body"]) == (500, b"Internal Server Error")
     assert {name.decode() for name, _ in start["headers"]} >= POLICY
