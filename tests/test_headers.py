@@ -161,8 +161,10 @@ def test_what_is_no_request_at_all_is_refused_with_the_policy(authored_server: S
     with socket.create_connection(("127.0.0.1", authored_server.port), timeout=30) as connection:
         connection.sendall(sent)
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    head = answer.partition(b"\r\n\r\n")[0].decode().lower()
+    first, _, body = answer.partition(b"\r\n\r\n")
+    head = first.decode().lower()
     assert head.startswith("http/1.1 400 ")
+    assert f"\r\ncontent-length: {len(body)}\r\n" in head
     for name in POLICY:
         assert head.count(f"\r\n{name}: ") == 1, name
 
