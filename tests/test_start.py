@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from simulator.environment import UnusableSettings
-from simulator.listener import CannotListen, address_of, bind, listen, port_number
+from simulator.listener import CannotListen, address_of, bind, bind_unix, listen, port_number
 from simulator.var_folder import keep_secret_key
 from tests.conftest import ROOT, SECRET_KEY, Server
 from tests.stores import Postgres
@@ -96,6 +96,24 @@ def test_of_two_that_bind_at_the_same_moment_the_second_is_told() -> None:
             listen(first, backlog=1)
             with pytest.raises(CannotListen, match=f"Port {port} is taken; PORT="):
                 listen(second, backlog=1)
+
+
+def test_a_unix_socket_is_taken_over_from_a_server_that_is_gone_alone(tmp_path: Path) -> None:
+    path = tmp_path / "site.sock"
+    with bind_unix(path) as serving:
+        listen(serving, backlog=1)
+        with pytest.raises(CannotListen, match="is taken; stop what serves there, or choose another path"):
+            bind_unix(path)
+        with socket.socket(socket.AF_UNIX) as proxy:
+            proxy.connect(str(path))
+    bind_unix(path).close()
+    path.unlink()
+    path.write_text("mine")
+    with pytest.raises(CannotListen, match="is taken"):
+        bind_unix(path)
+    assert path.read_text() == "mine"
+    with pytest.raises(CannotListen, match="cannot be made: No such file or directory; choose a folder"):
+        bind_unix(tmp_path / "none" / "site.sock")
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
