@@ -8,10 +8,11 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simulator.environment import Unusable, UnusableSettings, secret_key
+from simulator.whole_file import whole_file
 
 logger = logging.getLogger("simulator.var_folder")
 
@@ -55,7 +56,9 @@ def keep_secret_key(folder: Path) -> str:
     path = folder / "secret_key"
     with _sentences("the file", path):
         if not path.exists():
-            _write_once(path, secrets.token_urlsafe(64))
+            # Another process that starts at the same moment may be faster; both use its key then.
+            with suppress(FileExistsError), whole_file(path) as file:
+                file.write(secrets.token_urlsafe(64).encode())
         text = path.read_bytes().decode("ascii", "replace").strip()
     try:
         return secret_key(text)
@@ -64,18 +67,6 @@ def keep_secret_key(folder: Path) -> str:
             f"{path} is damaged (it holds {len(text)} characters); restore it from a backup, or delete it: a new one "
             "is made, and everybody has to log in again"
         ) from fault
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all; one that another process wrote meanwhile stays."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as file:  # readable by the owner alone
-        file.write(text.encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            os.link(file.name, path)
-        except FileExistsError:
-            return
 
 
 def check_database(file: Path) -> None:

@@ -128,7 +128,7 @@ def on_sqlite(migrated: Site, tmp_path: Path) -> Site:
 def on_postgres(migrated_on_postgres: Site, tmp_path: Path) -> Site:
     """The same on PostgreSQL."""
     made = migrated_on_postgres.empty(tmp_path / "site", like=migrated_on_postgres.database.rpartition("/")[2])
-    made.folder.mkdir()
+    made.folder.mkdir(mode=0o700)
     made.log_in("alice")
     return made
 
