@@ -1,3 +1,4 @@
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from typing import IO
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Yield a file, readable by its owner alone, that appears at `path` when it is complete, and overwrites nothing.
 
-    Raises FileExistsError where somebody else has written one meanwhile.
+    Raises FileExistsError where there is one already, or by the time this one is complete.
     """
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -19,7 +22,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(descriptor)
         try:
-            os.link(name, path)  # unlike a rename, it fails where there is a file by now
+            os.link(name, path)  # unlike a rename, it overwrites nothing
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links

@@ -17,6 +17,7 @@ import pytest
 from simulator.environment import UnusableSettings
 from simulator.listener import CannotListen, address_of, bind, bind_unix, listen, port_number
 from simulator.var_folder import keep_secret_key
+from simulator.whole_file import whole_file
 from tests.conftest import ROOT, SECRET_KEY, Server
 from tests.stores import Postgres
 from tests.test_settings import manage
@@ -198,6 +199,24 @@ def test_a_key_that_a_crash_left_empty_is_a_sentence(tmp_path: Path) -> None:
     )
 
 
+def test_of_two_that_write_a_file_at_the_same_moment_the_first_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def write_while_another_does() -> None:
+        with whole_file(path) as late:
+            late.write(b"late")
+            assert not path.exists(), "there is no half of a file at any time"
+            with whole_file(path) as fast:
+                fast.write(b"fast")
+
+    with pytest.raises(FileExistsError):
+        write_while_another_does()
+    with pytest.raises(FileExistsError), whole_file(path):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"fast"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 def test_a_full_disk_is_a_sentence_and_leaves_no_half_of_a_key(tmp_path: Path) -> None:
     # The folder itself takes a page of this file system, and a file of zeros the other.
@@ -217,7 +236,9 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_of_a_key(tmp_path: Path) -
 def test_a_database_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
     database.write_bytes(b"not a database at all, whatever its name says")
-    assert f"{database} is no SQLite database, or a damaged one; restore it" in sentence(var=tmp_path)
+    no_database = f"The database {database} cannot be used: file is not a database. Restore it from a backup, or move"
+    assert no_database in sentence(var=tmp_path)
+    assert manage("finish_generations", var=tmp_path).stderr.startswith(no_database)
     database.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
     assert f"The database {database} cannot be used: " in sentence(var=tmp_path)
     assert "Restore it from a backup, or move it away" in sentence(var=tmp_path)

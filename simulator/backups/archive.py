@@ -39,8 +39,6 @@ def write_archive(path: Path, manifest: Manifest, folder: Path) -> None:
     """Write database and key, which are in a folder, and a manifest into a file that does not exist yet."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
-        if path.exists():
-            raise FileExistsError
         with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in (DATABASE, KEY):
                 with (folder / name).open("rb") as source:
