@@ -1,6 +1,5 @@
 """What every response carries."""
 
-import os
 import re
 import socket
 import sqlite3
@@ -14,7 +13,7 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from professions.models import Profession
-from simulator.proxies import Application, Message
+from simulator.proxies import Message
 from tests.client import Client
 from tests.conftest import Server, ServerStarter
 from tests.fake_openai import FakeOpenAI
@@ -116,19 +115,11 @@ def test_a_failure_inside_the_middleware_has_the_policy(start_own_server: Server
         assert_policy(failed, hsts=True)
 
 
-@pytest.fixture
-def application(static_files: None) -> Iterator[Application]:
-    """The site as a server has it; importing it narrows this process's umask."""
-    umask = os.umask(0)
-    from simulator.asgi import application
-
-    yield application
-    os.umask(umask)
-
-
 def test_a_failure_outside_of_django_is_answered_with_the_policy_and_passed_on_to_the_server(
-    application: Application,
+    static_files: None,
 ) -> None:
+    from simulator.asgi import application  # looks at the static files
+
     sent: list[Message] = []
 
     async def receive() -> Message:

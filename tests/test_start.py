@@ -161,6 +161,27 @@ def test_port_0_prints_the_real_one_and_everything_made_is_its_owners_alone_what
     assert not list(tmp_path.glob("*db.sqlite3*")), "a path is no URL"
 
 
+def test_a_server_that_is_started_by_hand_makes_files_for_its_owner_alone(tmp_path: Path) -> None:
+    database, log = tmp_path / "elsewhere" / "db.sqlite3", tmp_path / "log"
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "simulator.asgi:application", "--port", str(port)],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path / "var"), "DATABASE_URL": f"sqlite:///{database}"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            umask=0,
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    try:
+        wait_until(server.answers, what="an answer")
+        assert httpx2.get(f"{server.url}/readyz").status_code == 200
+        assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    finally:
+        server.stop()
+
+
 def test_a_folder_that_holds_other_things_is_left_open_and_said_so(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "photographs").mkdir()
