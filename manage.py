@@ -9,7 +9,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "simulator.settings")
     os.umask(0o077)  # the database and its log are made by SQLite, and hold live sessions
     from django.core.management import execute_from_command_line
-    from django.db import OperationalError
+    from django.db import DatabaseError, OperationalError
 
     from simulator.environment import UnusableSettings
 
@@ -21,7 +21,9 @@ def main() -> None:
             sys.stdout.write("\n".join([*lines, "The other checks need these settings and were not made.\n"]))
             sys.exit(1)
         sys.exit(str(unusable))
-    except OperationalError as error:
+    except DatabaseError as error:
+        if type(error) not in {DatabaseError, OperationalError}:  # a mistake of ours
+            raise
         from simulator import database
 
         sys.exit(database.sentence(error))

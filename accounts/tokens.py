@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import User
-from simulator.problems import API_PREFIXES, as_json, invalid_token
+from simulator.problems import as_json, invalid_token, wants_json
 
 TOKEN_LIFETIME = timedelta(days=90)
 
@@ -36,7 +36,7 @@ def bearer_token_middleware(
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         scheme = request.headers.get("Authorization", "").split(maxsplit=1)[:1]
-        if [word.lower() for word in scheme] == ["bearer"] and request.path.startswith(API_PREFIXES):
+        if [word.lower() for word in scheme] == ["bearer"] and wants_json(request):
             try:
                 user, token = await sync_to_async(_user_of_token)(request)
             except (AuthenticationFailed, UnicodeDecodeError):  # knox takes every token for UTF-8

@@ -13,18 +13,17 @@ from django.core.asgi import get_asgi_application
 from simulator.environment import UnusableSettings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "simulator.settings")
-os.umask(0o077)  # as in manage.py
 try:
     site = get_asgi_application()
 except UnusableSettings as unusable:
     sys.exit(str(unusable))
 
-from django.conf import settings  # noqa: E402
+from django.conf import settings
 
-from generation import process  # noqa: E402  # needs the apps to be there
-from simulator.bodies import bounded  # noqa: E402  # needs the settings
-from simulator.policy import missing, policy  # noqa: E402
-from simulator.proxies import BehindProxies, Message, Receive, Send  # noqa: E402
+from generation import process  # needs the apps to be there
+from simulator.bodies import bounded  # needs the settings
+from simulator.policy import missing, policy
+from simulator.proxies import BehindProxies, Message, Receive, Send
 
 # Until its first byte a stream holds a thread and mostly a database connection, as any request does. After a restart
 # all readers come back at the same moment, so only so many of them are let in at a time.
@@ -81,6 +80,7 @@ _behind_proxies = BehindProxies(_answer, settings.TRUSTED_PROXIES)
 
 async def _live(receive: Receive, send: Send) -> None:
     """Do what belongs to the server's start and to its end."""
+    os.umask(0o077)  # as in manage.py, which need not have started this server
     await receive()
     await process.start()
     leaving: list[asyncio.Task[None]] = []

@@ -4,18 +4,14 @@ Django reads a whole body into a file before it looks at anything, and compares 
 `Content-Length` says, which a body sent in chunks has not.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
 from asgiref.sync import markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+from simulator.middleware import GetResponse
+from simulator.proxies import Message, Receive
 
 
 async def bounded(scope: Message, receive: Receive) -> tuple[Message, Receive]:

@@ -9,8 +9,6 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
-MISSPELLED = "simulator.W001"
-
 
 @register()
 def streams_can_give_threads_back(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:

@@ -112,10 +112,6 @@ class Environment:
 
         return self.read(name, parse, default)
 
-    def names(self, name: str, default: str = "") -> list[str]:
-        """Read a list whose parts are separated by commas."""
-        return self.read(name, _parts, _parts(default))
-
     def switch(self, name: str, *, default: bool) -> bool:
         def parse(value: str) -> bool:
             if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
@@ -166,6 +162,7 @@ class Environment:
         return self.read(name, _key, "")
 
     def models(self, name: str, default: str) -> list[str]:
+        """Read names separated by commas."""
         return self.read(name, lambda value: [_model(part) for part in _parts(value)], _parts(default))
 
     def model(self, name: str, default: str) -> str:
@@ -328,7 +325,7 @@ def _proxy(text: str) -> str:
         ) from error
 
 
-def _split(text: str, *, schemes: Mapping[str, str] | set[str], example: str) -> SplitResult:
+def _split(text: str, *, schemes: set[str], example: str) -> SplitResult:
     """Split a URL of one of these schemes; raises Unusable without showing it, because it may hold a password."""
     try:
         parts = urlsplit(text)

@@ -2,10 +2,11 @@
 
 import html
 import re
+from collections.abc import Iterator
 from pprint import pformat
 from types import FrameType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -15,31 +16,32 @@ from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 HIDDEN = "********"
 # Variables in the frames of a traceback; what the settings are called Django knows.
 SECRET_NAMES = re.compile(r"passw|secret|token|api_?key", re.IGNORECASE)
-CREDENTIALS = re.compile(r"([A-Za-z][\w+.-]*://)[^/\s\"'<>]*@")
-# Shorter ones are words of their own (a user called site with the password site).
-SHORTEST = 4
+CREDENTIALS = re.compile(r"://[^/\s\"'<>]*@")
+# A shorter one is a word that texts hold for other reasons (a user called site with the password site).
+SHORTEST = 8
 
 
 def without_secrets(text: str) -> str:
     """Return a text without the passwords in URLs and without every key and password of the settings."""
-    text = CREDENTIALS.sub(rf"\1{HIDDEN}@", text)
+    text = CREDENTIALS.sub(f"://{HIDDEN}@", text)
     for secret in _secrets():
         for form in {secret, quote(secret, safe=""), html.escape(secret)}:
             text = text.replace(form, HIDDEN)
     return text
 
 
-def _secrets() -> list[str]:
-    in_urls = re.search(r"://[^/@\s]*:([^/\s]*)@", settings.REDIS_URL)
-    all_of_them = [
+def _secrets() -> Iterator[str]:
+    in_url = urlsplit(settings.REDIS_URL).password or ""
+    secrets = [
         settings.SECRET_KEY,
         *settings.OPENAI_API_KEYS,
         settings.OPENROUTER_API_KEY,
-        settings.DATABASES["default"].get("PASSWORD", ""),
-        settings.EMAIL_HOST_PASSWORD or "",
-        in_urls[1] if in_urls else "",
+        settings.EMAIL_HOST_PASSWORD,
+        in_url,
+        unquote(in_url),
+        *(database.get("PASSWORD") for database in settings.DATABASES.values()),
     ]
-    return [secret for secret in all_of_them if len(secret) >= SHORTEST]
+    return (secret for secret in secrets if secret and len(secret) >= SHORTEST)
 
 
 class _Shown:

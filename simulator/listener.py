@@ -38,17 +38,29 @@ def bind(host: str, port: int) -> socket.socket:
 
 def bind_unix(path: Path) -> socket.socket:
     """Return a unix socket for a proxy on this computer; whoever may reach its folder may connect."""
-    if path.is_socket():  # left behind by a server that is gone
-        path.unlink()
     sock = socket.socket(socket.AF_UNIX)
     try:
+        if path.is_socket() and _is_left_behind(path):
+            path.unlink()
         sock.bind(str(path))
         path.chmod(0o666)
     except OSError as error:
         sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(f"{path} is taken; stop what serves there, or choose another path") from error
         raise CannotListen(f"{path} cannot be made: {error.strerror}; choose a folder that may be written") from error
     sock.set_inheritable(True)
     return sock
+
+
+def _is_left_behind(path: Path) -> bool:
+    """Return whether the server of a unix socket is gone."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+    return False
 
 
 def listen(bound: socket.socket, *, backlog: int) -> None:

@@ -5,10 +5,11 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.urls import URLResolver, get_resolver
+
+from simulator.hiding import without_secrets
 
 GAP = "…"
 # Parts of our own addresses that open something for whoever has them. tests/test_logs.py asks that each text
@@ -60,8 +61,8 @@ class LogLine(logging.Formatter):
 
 
 def inert(text: str) -> str:
-    """Return a text from outside as it may stand in a line of a log or a terminal."""
-    return visible(without_secrets(text))
+    """Return a text from outside as it may stand in a line of a log."""
+    return visible(_without_parameters(without_secrets(text)))
 
 
 def visible(text: str) -> str:
@@ -69,10 +70,8 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def without_secrets(text: str) -> str:
-    """Take out the site's own secrets, secret parts of its addresses, and what queries carry."""
-    for secret in _configured_secrets():
-        text = text.replace(secret, GAP)
+def _without_parameters(text: str) -> str:
+    """Return a text without secret parts of our addresses, and without what queries and headers carry."""
     paths = _secret_paths()
     if paths is not None:
         text = paths.sub(rf"\g<place>{GAP}", text)
@@ -81,19 +80,6 @@ def without_secrets(text: str) -> str:
         text = _WORD.sub(_query_without_values, text)
     text = _NAMED.sub(lambda found: f"{found[1]}={GAP}" if found[1].lower() in _SECRET_NAMES else found[0], text)
     return _BEARER.sub(rf"\1{GAP}", text)
-
-
-def _configured_secrets() -> Iterator[str]:
-    secrets = [
-        settings.SECRET_KEY,
-        *settings.OPENAI_API_KEYS,
-        settings.OPENROUTER_API_KEY,
-        settings.EMAIL_HOST_PASSWORD,
-        urlsplit(settings.REDIS_URL).password,
-        *(database.get("PASSWORD") for database in settings.DATABASES.values()),
-    ]
-    # A short one is a word that lines may hold for other reasons.
-    return (secret for secret in secrets if secret and len(secret) >= 8)
 
 
 def _query_without_values(found: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from django.utils.decorators import async_only_middleware
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import escape_leading_slashes
 
-from simulator.problems import API_PREFIXES
+from simulator.problems import wants_json
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -70,7 +70,7 @@ class Common(OnTheLoop, CommonMiddleware):
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if response.status_code == 404 and request.method in {"GET", "HEAD"}:
-            meant = _meant(request.path)
+            meant = None if wants_json(request) else _meant(request.path)
             if meant is not None:
                 query = request.META["QUERY_STRING"]
                 response = HttpResponsePermanentRedirect(escape_leading_slashes(quote(meant)) + (query and f"?{query}"))
@@ -81,8 +81,6 @@ class Common(OnTheLoop, CommonMiddleware):
 
 def _meant(path: str) -> str | None:
     """Return the page's address that differs from `path` in the slashes at its end alone."""
-    if path.startswith(API_PREFIXES):
-        return None
     bare = path.rstrip("/")
     for other in (bare, f"{bare}/"):
         match = bare and other != path and is_valid_path(other)

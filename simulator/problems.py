@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions as drf
 from rest_framework.request import Request
 
-API_PREFIXES = ("/api/", "/admin/api/")
+_API_PREFIXES = ("/api/", "/admin/api/")
 
 Text = str | Promise
 Fields = Mapping[str, list[str]]
@@ -263,7 +263,8 @@ def nothing_here(request: HttpRequest, address: str) -> HttpResponse:
 
 
 def wants_json(request: HttpRequest) -> bool:
-    return f"{request.path}/".startswith(API_PREFIXES)
+    """Return whether the API is asked, whose answers are JSON and whose addresses are exact."""
+    return f"{request.path}/".startswith(_API_PREFIXES)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -19,13 +19,7 @@ class Protocol(HttpToolsProtocol):
         """Refuse what is no HTTP, which no application gets to see. The connection ends with it."""
         lines = [b"HTTP/1.1 400 Bad Request"]
         lines += [b"%s: %s" % header for header in policy(secure=False)]
-        lines += [
-            b"content-type: text/plain",
-            b"content-length: %d" % len(msg),
-            b"connection: close",
-            b"",
-            msg.encode(),
-        ]
+        lines += [b"content-type: text/plain", b"content-length: %d" % len(msg), b"connection: close"]
         self.transport.write(b"\r\n".join([*lines, b"", msg.encode()]))
         self.transport.close()
 

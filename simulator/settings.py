@@ -19,7 +19,6 @@ django_stubs_ext.monkeypatch()  # lets classes such as ModelAdmin say which mode
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment.load(BASE_DIR / ".env")
-_seconds, _whole_number, _names, _switch = env.seconds, env.whole_number, env.names, env.switch
 
 VAR_DIR = env.path("VAR_DIR", BASE_DIR / "var", base=BASE_DIR)
 
@@ -28,7 +27,7 @@ SITE_URL = env.site_url("SITE_URL", "http://127.0.0.1:8000")
 _scheme, _host = urlsplit(SITE_URL).scheme, host_of(SITE_URL)
 _https = _scheme == "https"
 
-DEBUG = _switch("DEBUG", default=False)
+DEBUG = env.switch("DEBUG", default=False)
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS") or [_host]
 if not _https:  # whoever sits at the computer itself; an https site is reached through its proxy
     ALLOWED_HOSTS = sorted({*ALLOWED_HOSTS, "127.0.0.1", "localhost", "[::1]"})
@@ -38,7 +37,7 @@ TRUSTED_PROXIES = env.proxies("TRUSTED_PROXIES", "127.0.0.1,::1,unix")
 # Database and shared services
 DATABASES = {"default": env.database("DATABASE_URL", VAR_DIR / "db.sqlite3", base=BASE_DIR)}
 REDIS_URL = env.redis_url("REDIS_URL")
-WORKERS = _whole_number("WEB_CONCURRENCY", 1, least=1, most=256)
+WORKERS = env.whole_number("WEB_CONCURRENCY", 1, least=1, most=256)
 # What the URL says holds: its options come last.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
@@ -78,21 +77,21 @@ OPENROUTER_API_KEY = env.key("OPENROUTER_API_KEY")
 OPENROUTER_BASE_URL = env.service_url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1")
 OPENROUTER_MODEL = env.model("OPENROUTER_MODEL", "")
 VARIANT_MODELS = env.models("VARIANT_MODELS", "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini")
-LLM_TIMEOUT_SECONDS = _seconds("LLM_TIMEOUT_SECONDS", 120)
-LLM_FIRST_TOKEN_SECONDS = _seconds("LLM_FIRST_TOKEN_SECONDS", 20)
-LLM_IDLE_SECONDS = _seconds("LLM_IDLE_SECONDS", 30)
-LLM_MAX_RETRIES = _whole_number("LLM_MAX_RETRIES", 6, least=1)
-LLM_HEDGE_SECONDS = _seconds("LLM_HEDGE_SECONDS", 0, zero_is="no second candidate")
-DAILY_TOKEN_BUDGET = _whole_number("DAILY_TOKEN_BUDGET", 0, least=0)
-USER_DAILY_TOKEN_BUDGET = _whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, least=0)
-GUEST_DAILY_TOKEN_BUDGET = _whole_number("GUEST_DAILY_TOKEN_BUDGET", 500_000, least=0)
+LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 120)
+LLM_FIRST_TOKEN_SECONDS = env.seconds("LLM_FIRST_TOKEN_SECONDS", 20)
+LLM_IDLE_SECONDS = env.seconds("LLM_IDLE_SECONDS", 30)
+LLM_MAX_RETRIES = env.whole_number("LLM_MAX_RETRIES", 6, least=1)
+LLM_HEDGE_SECONDS = env.seconds("LLM_HEDGE_SECONDS", 0, zero_is="no second candidate")
+DAILY_TOKEN_BUDGET = env.whole_number("DAILY_TOKEN_BUDGET", 0, least=0)
+USER_DAILY_TOKEN_BUDGET = env.whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, least=0)
+GUEST_DAILY_TOKEN_BUDGET = env.whole_number("GUEST_DAILY_TOKEN_BUDGET", 500_000, least=0)
 
 # Who may do what
-ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
+ALLOW_GUESTS = env.switch("ALLOW_GUESTS", default=True)
 # A class of forty joins at once and some of it comes back in another browser; then one a minute.
-GUESTS_PER_ADDRESS_AND_HOUR = _whole_number("GUESTS_PER_ADDRESS_AND_HOUR", 60, least=0)
-FRESH_STARTS_PER_HOUR = _whole_number("FRESH_STARTS_PER_HOUR", 10, least=0)
-REQUIRE_STAFF_MFA = _switch("REQUIRE_STAFF_MFA", default=False)
+GUESTS_PER_ADDRESS_AND_HOUR = env.whole_number("GUESTS_PER_ADDRESS_AND_HOUR", 60, least=0)
+FRESH_STARTS_PER_HOUR = env.whole_number("FRESH_STARTS_PER_HOUR", 10, least=0)
+REQUIRE_STAFF_MFA = env.switch("REQUIRE_STAFF_MFA", default=False)
 CORS_ALLOWED_ORIGINS = env.origins("CORS_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "last-event-id"]
 CORS_EXPOSE_HEADERS = ["Retry-After"]
@@ -291,8 +290,8 @@ LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the cookie's name has no setting
 CSRF_FAILURE_VIEW = "simulator.problems.csrf_failure"
-_hsts_subdomains = _switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
-_hsts_preload = _switch("HSTS_PRELOAD", default=False)
+_hsts_subdomains = env.switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
+_hsts_preload = env.switch("HSTS_PRELOAD", default=False)
 if _https:
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 31_536_000

@@ -8,14 +8,14 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simulator.environment import Unusable, UnusableSettings, secret_key
+from simulator.whole_file import whole_file
 
 logger = logging.getLogger("simulator.var_folder")
 
-SQLITE_HEADER = b"SQLite format 3\0"
 # What the site itself puts there. A folder that holds anything else may have other users, who would be locked out.
 OWN = re.compile(r"(db|test)\.sqlite3([-.].*)?|secret_key.*|static|\.[^/]*")
 
@@ -54,8 +54,9 @@ def keep_secret_key(folder: Path) -> str:
     """Return the key kept in the folder, made on the first start and readable by the owner alone."""
     path = folder / "secret_key"
     with _sentences("the file", path):
-        if not path.exists():
-            _write_once(path, secrets.token_urlsafe(64))
+        # Another process that starts at the same moment may be faster; both use its key then.
+        with suppress(FileExistsError), whole_file(path) as file:
+            file.write(secrets.token_urlsafe(64).encode())
         text = path.read_bytes().decode("ascii", "replace").strip()
     try:
         return secret_key(text)
@@ -66,31 +67,13 @@ def keep_secret_key(folder: Path) -> str:
         ) from fault
 
 
-def _write_once(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all; one that another process wrote meanwhile stays."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.") as file:  # readable by the owner alone
-        file.write(text.encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            os.link(file.name, path)
-        except FileExistsError:
-            return
-
-
 def check_database(file: Path) -> None:
-    """Raise UnusableSettings unless SQLite can work with the file, or make it."""
+    """Raise UnusableSettings unless this user can read and write the file, or make it."""
     with _sentences("the database", file):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not file.exists():
-            return
-        # Closing it would end the locks of this process's connections: there is none while settings are read.
-        with file.open("r+b") as database:
-            header = database.read(len(SQLITE_HEADER))
-    if header not in {b"", SQLITE_HEADER}:
-        raise UnusableSettings(
-            f"{file} is no SQLite database, or a damaged one; restore it from a backup, or move it away"
-        )
+        if file.exists():
+            # Closing it would end the locks of this process's connections: there is none while settings are read.
+            file.open("r+b").close()
 
 
 def tighten(folder: Path, database: Path | None) -> None:

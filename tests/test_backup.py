@@ -18,7 +18,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from tests.conftest import ROOT, Server
+from tests.conftest import ROOT, SECRET_KEY, Server
 from tests.stores import Postgres
 from tests.waiting import free_port, required, wait_until
 
@@ -96,7 +96,7 @@ class Site:
 
 
 def at(database: str, folder: Path) -> Site:
-    return Site(folder, database, {"DATABASE_URL": database, "SECRET_KEY": "k" * 50})
+    return Site(folder, database, {"DATABASE_URL": database, "SECRET_KEY": SECRET_KEY})
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def on_sqlite(migrated: Site, tmp_path: Path) -> Site:
 def on_postgres(migrated_on_postgres: Site, tmp_path: Path) -> Site:
     """The same on PostgreSQL."""
     made = migrated_on_postgres.empty(tmp_path / "site", like=migrated_on_postgres.database.rpartition("/")[2])
-    made.folder.mkdir()
+    made.folder.mkdir(mode=0o700)
     made.log_in("alice")
     return made
 
@@ -324,7 +324,7 @@ def test_the_key_is_restored_where_the_site_keeps_its_own(on_sqlite: Site, tmp_p
     assert (other.folder / "secret_key").read_bytes() == (site.folder / "secret_key").read_bytes()
     assert stat.S_IMODE((other.folder / "secret_key").stat().st_mode) == 0o600
     assert stat.S_IMODE(other.file.stat().st_mode) == 0o600
-    elsewhere = Site(tmp_path / "elsewhere", environment={"SECRET_KEY": "e" * 50})
+    elsewhere = Site(tmp_path / "elsewhere", environment={"SECRET_KEY": SECRET_KEY[::-1]})
     assert "everybody has to log in again" in elsewhere.done("restore", str(path))
     assert not (elsewhere.folder / "secret_key").exists()
 
@@ -352,7 +352,7 @@ def test_a_damaged_database_is_replaced_and_kept(on_sqlite: Site, tmp_path: Path
 
 def test_a_restore_is_refused_while_processes_that_share_redis_serve(on_sqlite: Site, tmp_path: Path) -> None:
     site, path = on_sqlite, tmp_path / "backup"
-    site.environment["SECRET_KEY"] = "k" * 50
+    site.environment["SECRET_KEY"] = SECRET_KEY
     site.done("backup", str(path))
     site.environment["REDIS_URL"] = "redis://127.0.0.1:1/0"
     with site.serving():

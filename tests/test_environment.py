@@ -44,8 +44,8 @@ def switch(environment: Environment) -> object:
     return environment.switch("NAME", default=True)
 
 
-def names(environment: Environment) -> object:
-    return environment.names("NAME", "a,b")
+def models(environment: Environment) -> object:
+    return environment.models("NAME", "a,b")
 
 
 def site_url(environment: Environment) -> object:
@@ -93,7 +93,7 @@ def path(environment: Environment) -> object:
 
 
 ALL: list[Read] = [
-    text, number, seconds, switch, names, site_url, hosts, origins, trusted_origins, service_url, keys, secret_key,
+    text, number, seconds, switch, models, site_url, hosts, origins, trusted_origins, service_url, keys, secret_key,
     database, redis_url, email, path,
 ]  # fmt: skip
 
@@ -124,8 +124,8 @@ def test_what_surrounds_a_value_does_not_belong_to_it(around: str) -> None:
     [
         (number, "000012", 12),
         (seconds, "1.5", 1.5),
-        (names, " a , 'b' ,,c ", ["a", "b", "c"]),
-        (names, ",", []),
+        (models, " a , 'b' ,,c ", ["a", "b", "c"]),
+        (models, ",", []),
         (keys, "sk-1, sk-1 ,sk-2", ["sk-1", "sk-2"]),
         (site_url, "HTTPS://Try.Example.ORG:443//", "https://try.example.org"),
         (site_url, "http://try.example.org.:80", "http://try.example.org"),

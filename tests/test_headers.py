@@ -1,6 +1,5 @@
 """What every response carries."""
 
-import os
 import re
 import socket
 import sqlite3
@@ -14,7 +13,7 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from professions.models import Profession
-from simulator.proxies import Application, Message
+from simulator.proxies import Message
 from tests.client import Client
 from tests.conftest import Server, ServerStarter
 from tests.fake_openai import FakeOpenAI
@@ -116,19 +115,11 @@ def test_a_failure_inside_the_middleware_has_the_policy(start_own_server: Server
         assert_policy(failed, hsts=True)
 
 
-@pytest.fixture
-def application(static_files: None) -> Iterator[Application]:
-    """The site as a server has it; importing it narrows this process's umask."""
-    umask = os.umask(0)
-    from simulator.asgi import application
-
-    yield application
-    os.umask(umask)
-
-
 def test_a_failure_outside_of_django_is_answered_with_the_policy_and_passed_on_to_the_server(
-    application: Application,
+    static_files: None,
 ) -> None:
+    from simulator.asgi import application  # looks at the static files
+
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -161,8 +152,10 @@ def test_what_is_no_request_at_all_is_refused_with_the_policy(authored_server: S
     with socket.create_connection(("127.0.0.1", authored_server.port), timeout=30) as connection:
         connection.sendall(sent)
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
-    head = answer.partition(b"\r\n\r\n")[0].decode().lower()
+    first, _, body = answer.partition(b"\r\n\r\n")
+    head = first.decode().lower()
     assert head.startswith("http/1.1 400 ")
+    assert f"\r\ncontent-length: {len(body)}\r\n" in head
     for name in POLICY:
         assert head.count(f"\r\n{name}: ") == 1, name
 

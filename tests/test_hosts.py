@@ -35,7 +35,6 @@ def test_forms_work_at_the_sites_address_and_at_the_loopback_names(lan_server: S
 
 @pytest.mark.django_db(transaction=True)
 def test_a_wrong_host_is_told_where_the_site_is_and_logged_in_one_line(lan_server: Server) -> None:
-    before = lan_server.log.count("\n")
     page = httpx2.get(f"{lan_server.url}/simulations", headers={"Host": "evil<b>.example"})
     assert page.status_code == 400
     assert f'<a href="{LAN}/"><bdi>{LAN}</bdi></a>' in page.text

@@ -9,6 +9,7 @@ import pytest
 from allauth.account.forms import default_token_generator
 from allauth.account.utils import user_pk_to_url_str
 from django.conf import settings
+from django.test import override_settings
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.converters import IntConverter, SlugConverter, UUIDConverter
 
@@ -101,8 +102,22 @@ def test_secrets_in_paths_and_queries_are_left_out(text: str, kept: str | None) 
     assert inert(text) == (text if kept is None else kept)
 
 
-def test_the_sites_own_secrets_are_left_out_wherever_they_stand() -> None:
-    assert settings.SECRET_KEY not in written(logging.INFO, "cannot use %s!", settings.SECRET_KEY)
+@override_settings(
+    OPENAI_API_KEYS=["sk-hidden-one"], EMAIL_HOST_PASSWORD="hidden@/two", REDIS_URL="redis://:hidden%2Fthree@a/0"
+)
+def test_the_sites_own_secrets_are_left_out_wherever_and_however_they_stand() -> None:
+    secrets = [settings.SECRET_KEY, "sk-hidden-one", "hidden@/two", "hidden%40%2Ftwo", "hidden%2Fthree", "hidden/three"]
+    for secret in [*secrets, "redis://:hidden-four@b", "postgres://me:hidden-five@c/d"]:
+        line = written(logging.INFO, "cannot use %s!", secret)
+        assert "hidden" not in line
+        assert "********" in line
+    assert settings.SECRET_KEY not in written(logging.INFO, "%s", settings.SECRET_KEY)
+
+
+def test_a_line_as_long_as_a_request_may_be_costs_no_more_than_its_length() -> None:
+    """A pattern that looked at it from each of its characters on would take minutes, and end this process."""
+    for part in ("a", "a://", "://", "a@", "/", "?", "=", "a=", "&a"):
+        assert inert(part * 60_000)
 
 
 def text_parameters(resolver: URLResolver) -> Iterator[str]:

@@ -15,8 +15,9 @@ import httpx2
 import pytest
 
 from simulator.environment import UnusableSettings
-from simulator.listener import CannotListen, address_of, bind, listen, port_number
+from simulator.listener import CannotListen, address_of, bind, bind_unix, listen, port_number
 from simulator.var_folder import keep_secret_key
+from simulator.whole_file import whole_file
 from tests.conftest import ROOT, SECRET_KEY, Server
 from tests.stores import Postgres
 from tests.test_settings import manage
@@ -98,6 +99,24 @@ def test_of_two_that_bind_at_the_same_moment_the_second_is_told() -> None:
                 listen(second, backlog=1)
 
 
+def test_a_unix_socket_is_taken_over_from_a_server_that_is_gone_alone(tmp_path: Path) -> None:
+    path = tmp_path / "site.sock"
+    with bind_unix(path) as serving:
+        listen(serving, backlog=1)
+        with pytest.raises(CannotListen, match="is taken; stop what serves there, or choose another path"):
+            bind_unix(path)
+        with socket.socket(socket.AF_UNIX) as proxy:
+            proxy.connect(str(path))
+    bind_unix(path).close()
+    path.unlink()
+    path.write_text("mine")
+    with pytest.raises(CannotListen, match="is taken"):
+        bind_unix(path)
+    assert path.read_text() == "mine"
+    with pytest.raises(CannotListen, match="cannot be made: No such file or directory; choose a folder"):
+        bind_unix(tmp_path / "none" / "site.sock")
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_an_ipv6_address_is_printed_in_brackets(host: str) -> None:
     with bind(host, 0) as bound:
@@ -142,6 +161,27 @@ def test_port_0_prints_the_real_one_and_everything_made_is_its_owners_alone_what
     assert not list(tmp_path.glob("*db.sqlite3*")), "a path is no URL"
 
 
+def test_a_server_that_is_started_by_hand_makes_files_for_its_owner_alone(tmp_path: Path) -> None:
+    database, log = tmp_path / "elsewhere" / "db.sqlite3", tmp_path / "log"
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "simulator.asgi:application", "--port", str(port)],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path / "var"), "DATABASE_URL": f"sqlite:///{database}"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            umask=0,
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    try:
+        wait_until(server.answers, what="an answer")
+        assert httpx2.get(f"{server.url}/readyz").status_code == 200
+        assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    finally:
+        server.stop()
+
+
 def test_a_folder_that_holds_other_things_is_left_open_and_said_so(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "photographs").mkdir()
@@ -180,6 +220,24 @@ def test_a_key_that_a_crash_left_empty_is_a_sentence(tmp_path: Path) -> None:
     )
 
 
+def test_of_two_that_write_a_file_at_the_same_moment_the_first_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def write_while_another_does() -> None:
+        with whole_file(path) as late:
+            late.write(b"late")
+            assert not path.exists(), "there is no half of a file at any time"
+            with whole_file(path) as fast:
+                fast.write(b"fast")
+
+    with pytest.raises(FileExistsError):
+        write_while_another_does()
+    with pytest.raises(FileExistsError), whole_file(path):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"fast"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 def test_a_full_disk_is_a_sentence_and_leaves_no_half_of_a_key(tmp_path: Path) -> None:
     # The folder itself takes a page of this file system, and a file of zeros the other.
@@ -199,7 +257,9 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_of_a_key(tmp_path: Path) -
 def test_a_database_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
     database.write_bytes(b"not a database at all, whatever its name says")
-    assert f"{database} is no SQLite database, or a damaged one; restore it" in sentence(var=tmp_path)
+    no_database = f"The database {database} cannot be used: file is not a database. Restore it from a backup, or move"
+    assert no_database in sentence(var=tmp_path)
+    assert manage("finish_generations", var=tmp_path).stderr.startswith(no_database)
     database.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
     assert f"The database {database} cannot be used: " in sentence(var=tmp_path)
     assert "Restore it from a backup, or move it away" in sentence(var=tmp_path)

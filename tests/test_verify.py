@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Thread
 
 import httpx2
@@ -89,6 +90,24 @@ def test_redis_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "FAIL redis: does not answer" in done.stdout
     assert "Look at REDIS_URL" in done.stdout
+
+
+class Coloured(StreamRequestHandler):
+    """Answers each command of Redis with an error that would clear a terminal."""
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            if line.startswith(b"*"):
+                self.wfile.write(b"-ERR \x1b[2J\r\n")
+
+
+def test_no_service_writes_commands_to_the_terminal(tmp_path: Path) -> None:
+    with ThreadingTCPServer(("127.0.0.1", 0), Coloured) as service:
+        Thread(target=service.serve_forever, daemon=True).start()
+        done = verify(tmp_path, REDIS_URL=f"redis://127.0.0.1:{service.server_address[1]}", SECRET_KEY=SECRET_KEY)
+        service.shutdown()
+    assert r"FAIL redis: does not answer: ResponseError: \x1b[2J" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from enum import Enum
 import aiohttp
 import httpx2
 import openai
-from django.conf import settings
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from simulator.hiding import without_secrets
 from simulator.logs import visible
 
 MINUTE = 60.0
@@ -130,10 +130,8 @@ _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:(?:sk|pk|rk)-|Bearer )[\w*-]{6,}")
 
 
 def without_keys(text: str) -> str:
-    """Take out the configured keys and whatever else looks like one; control characters become escapes."""
-    for key in (*settings.OPENAI_API_KEYS, settings.OPENROUTER_API_KEY):
-        text = text.replace(key, "[key]") if key else text
-    return visible(_LOOKS_LIKE_A_KEY.sub("[key]", text))
+    """Return a text without secrets of ours and whatever else looks like a key; control characters become escapes."""
+    return visible(_LOOKS_LIKE_A_KEY.sub("[key]", without_secrets(text)))
 
 
 def classify(error: Exception) -> UpstreamFault:

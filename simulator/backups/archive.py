@@ -7,15 +7,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+
+from simulator.whole_file import whole_file
 
 FORMAT = 1
 MANIFEST, DATABASE, KEY = "manifest.json", "database", "secret_key"
@@ -39,34 +37,16 @@ class Manifest:
 
 def write_archive(path: Path, manifest: Manifest, folder: Path) -> None:
     """Write database and key, which are in a folder, and a manifest into a file that does not exist yet."""
-    with _new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in (DATABASE, KEY):
-            with (folder / name).open("rb") as source:
-                manifest.digests[name] = hashlib.file_digest(source, "sha256").hexdigest()
-            archive.write(folder / name, name)
-        archive.writestr(MANIFEST, json.dumps(asdict(manifest)))
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file, readable by its owner alone, that appears at `path` when it is complete, and overwrites nothing."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    if path.exists():
-        raise BackupError(f"{path} exists already; write the backup to another place.")
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(name, path)  # unlike a rename, it fails where somebody else has written in the meantime
-        except FileExistsError as error:
-            raise BackupError(f"{path} exists already; write the backup to another place.") from error
-        except OSError:  # a file system without hard links
-            Path(name).rename(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in (DATABASE, KEY):
+                with (folder / name).open("rb") as source:
+                    manifest.digests[name] = hashlib.file_digest(source, "sha256").hexdigest()
+                archive.write(folder / name, name)
+            archive.writestr(MANIFEST, json.dumps(asdict(manifest)))
+    except FileExistsError as error:
+        raise BackupError(f"{path} exists already; write the backup to another place.") from error
 
 
 def unpack(path: Path, folder: Path) -> Manifest:

@@ -33,6 +33,7 @@ from generation.upstream.candidates import Candidate
 from simulator import database
 from simulator.environment import Unusable, origin
 from simulator.hiding import without_secrets
+from simulator.logs import visible
 
 # Long enough to take a second or two when it is written word by word, so that a proxy that collects it shows.
 TEXT = "This text proves that words arrive one after the other. " * 12
@@ -137,7 +138,7 @@ class Command(BaseCommand):
 
     def _line(self, verdict: str, name: str, text: str) -> None:
         style = self.style.SUCCESS if verdict == "ok" else self.style.ERROR
-        self.stdout.write(f"{style(verdict):4} {name}: {' '.join(without_secrets(text).split())}")
+        self.stdout.write(f"{style(verdict):4} {name}: {visible(without_secrets(' '.join(text.split())))}")
         self.stdout.flush()
 
 
