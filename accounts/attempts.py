@@ -54,15 +54,15 @@ def too_many(seconds: int) -> ValidationError:
     seconds = max(seconds, 1)
     if seconds <= 90:
         text = ngettext(
-            "Too many failed login attempts. Try again in %(number)s second.",
-            "Too many failed login attempts. Try again in %(number)s seconds.",
+            "Too many attempts. Try again in %(number)s second.",
+            "Too many attempts. Try again in %(number)s seconds.",
             seconds,
         )
         return ValidationError(text % {"number": seconds}, code="too_many_login_attempts")
     minutes = -(-seconds // 60)
     text = ngettext(
-        "Too many failed login attempts. Try again in %(number)s minute.",
-        "Too many failed login attempts. Try again in %(number)s minutes.",
+        "Too many attempts. Try again in %(number)s minute.",
+        "Too many attempts. Try again in %(number)s minutes.",
         minutes,
     )
     return ValidationError(text % {"number": minutes}, code="too_many_login_attempts")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("static_files", "db")
 
 PASSWORD = "correct horse battery"
-REFUSED = re.compile(r"Too many failed login attempts\. Try again in (\d+) (second|minute)s?\.")
+REFUSED = re.compile(r"Too many attempts\. Try again in (\d+) (second|minute)s?\.")
 
 
 class CountingHasher(MD5PasswordHasher):
