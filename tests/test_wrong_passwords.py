@@ -97,6 +97,12 @@ class TestLoggingIn:
             guess("alice", times=4)
             assert log_in("alice").status_code == 302
 
+    def test_somebody_whose_user_name_is_anothers_address_washes_no_guesses_away(self) -> None:
+        User.objects.create_user("alice@example.org", password="mallory's own")
+        guess("alice", times=4)
+        assert log_in("alice@example.org", "mallory's own").status_code == 302
+        assert REFUSED.search(log_in("alice", "wrong").text), "four guesses, and a log-in that may have been the fifth"
+
     def test_a_new_password_can_be_used_at_once(self, alice: User) -> None:
         guess("alice")
         attempts.forget(alice)
