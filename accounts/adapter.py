@@ -32,8 +32,7 @@ class AccountAdapter(GuestAwareAdapter):
     def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
         names = list(dict.fromkeys(str(credentials[kind]) for kind in ("username", "email") if credentials.get(kind)))
         accounts = attempts.accounts_meant(names)
-        if refused := attempts.is_paused(request):
-            raise refused
+        attempts.refuse_paused(request, accounts)
         attempt = attempts.of_names(request, names, accounts)
         attempt.begin()
         if len(accounts) == 1:

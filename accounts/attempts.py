@@ -96,10 +96,14 @@ def forget(user: User) -> None:
     PASSWORDS.clear(f"user {user.pk}")
 
 
-def is_paused(request: HttpRequest) -> ValidationError | None:
-    """Return the refusal for a network from which too much was wrong."""
+def refuse_paused(request: HttpRequest, accounts: Sequence[User]) -> None:
+    """Raise ValidationError in a network from which too much was wrong, except where one of the accounts is known.
+
+    One pupil who guesses must not keep a school out: known browsers are counted apart, and nobody can forge one.
+    """
     seconds = NETWORK.seconds_to_wait(client_network(request))
-    return too_many(seconds) if seconds else None
+    if seconds and not any(_device(request, user) for user in accounts):
+        raise too_many(seconds)
 
 
 def count_wrong(request: HttpRequest) -> None:

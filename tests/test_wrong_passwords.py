@@ -159,6 +159,16 @@ class TestLoggingIn:
         elsewhere = Client(REMOTE_ADDR="203.0.113.7")
         assert log_in("alice", client=elsewhere).status_code == 302
 
+    def test_somebody_who_guesses_in_the_same_network_keeps_no_browser_out_that_was_logged_in_before(self) -> None:
+        hers = Client()
+        log_in("alice", client=hers)
+        hers.post("/accounts/logout/")
+        while attempts.NETWORK.take("127.0.0.1"):
+            pass
+        pass_time(-timedelta(minutes=1))
+        assert REFUSED.search(log_in("bob", client=hers).text)
+        assert log_in("alice", client=hers).status_code == 302
+
     def test_the_counters_hold_no_names(self) -> None:
         guess("a password typed for a name", times=1)
         assert not [row for row in RateCount.objects.all() if "password" in row.key]
