@@ -160,7 +160,7 @@ class TestByStaff:
         assert alice.check_password(PASSWORD)
         assert link not in caplog.text + entry.change_message
 
-    @pytest.mark.parametrize("rights", ["superuser", "another permission"])
+    @pytest.mark.parametrize("rights", ["superuser", "another permission", "another permission, once enabled"])
     def test_nobody_takes_over_somebody_with_more_rights(
         self, client: Client, staff: User, alice: User, rights: str
     ) -> None:
@@ -169,6 +169,7 @@ class TestByStaff:
             staff.user_permissions.set(Permission.objects.all())
         else:
             alice.user_permissions.add(Permission.objects.get(codename="add_user"))
+            User.objects.filter(pk=alice.pk).update(is_active=rights == "another permission")
         before = User.objects.filter(pk=alice.pk).values().get()
         change = reverse("admin:accounts_user_change", args=[alice.pk])
         new_password = reverse("admin:auth_user_password_change", args=[alice.pk])
