@@ -14,7 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from knox.models import AuthToken
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from pytest_django import DjangoAssertNumQueries
 
+from accounts.access import Access, in_force
 from accounts.models import User
 from accounts.sessions import RENEWED_AT
 from accounts.tokens import create_token
@@ -223,6 +225,27 @@ def test_open_streams_end_soon_after_what_they_were_let_in_by(
         assert provider.open_streams == 5, "leaving is not cancelling: the texts are still being written"
         provider.release()
         assert control.until("done")
+
+
+@pytest.mark.django_db
+def test_one_statement_asks_for_all_streams_whether_what_they_were_let_in_by_still_holds(
+    alice: User, bob: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for user in (alice, bob):
+        create_token(user)
+    by_token = {Access(token.user_id, token=token.pk) for token in AuthToken.objects.all()}
+    by_session = {Access(user.pk, session=session_of(user), password=user.password) for user in (alice, bob)}
+    ended = {
+        Access(alice.pk, token="revoked"),
+        Access(alice.pk, session="left", password=alice.password),
+        Access(bob.pk, session=session_of(bob), password="an earlier one"),
+        Access(bob.pk + 1, session=session_of(bob), password=bob.password),
+        Access(bob.pk, password=bob.password),
+    }
+    with django_assert_num_queries(1):
+        assert in_force(by_token | by_session | ended) == by_token | by_session
+    assert in_force(by_token) == by_token
+    assert in_force(by_session) == by_session
 
 
 def session_key_of(user: User) -> str:
