@@ -13,6 +13,7 @@ from professions.packs import SHIPPED, read_pack, store_pack
 from tasks.models import Simulation, Submission, Task
 from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import Behaviour, Ending, FakeOpenAI
+from tests.waiting import wait_until
 
 expect.set_options(timeout=15_000)
 
@@ -256,6 +257,34 @@ def test_without_the_third_party_files_the_text_is_there_as_plain_text(
     page.click("[data-submit]")
     expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
     assert Task.objects.count() == 2
+
+
+@pytest.mark.parametrize("lost", ["task", "stream", "shown"])
+def test_where_a_file_of_the_script_is_lost_on_the_way_a_link_leads_to_the_text(
+    server: Server, profession: Profession, provider: FakeOpenAI, page: Page, lost: str
+) -> None:
+    page.route(re.compile(rf"/js/{lost}\.[^/]*js$"), lambda route: route.abort())
+    page.goto(f"{server.url}/professions/{profession.slug}")
+    page.click("[data-start]")
+    link = page.locator("[data-unless-script] a")
+    expect(link).not_to_be_visible()
+    expect(link).to_be_visible()
+    assert provider.requests == []
+    link.click()
+    provider.wait_for(lambda fake: len(fake.requests) == 1)
+    wait_until(lambda: Task.objects.get().can_be_answered, what="the text is written")
+    page.reload()
+    expect(page.locator("[data-question]")).to_contain_text("You run the café")
+    page.fill("[data-answer]", "still works")
+    page.click("[data-submit]")
+    expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
+
+
+def test_the_link_for_pages_whose_script_is_lost_goes_when_the_script_comes(
+    server: Server, profession: Profession, page: Page
+) -> None:
+    start_as_guest(page, server, profession.slug)
+    expect(page.locator("[data-unless-script]")).to_have_count(0)
 
 
 def test_a_text_in_the_middle_of_a_server_restart_is_there_after_it(
