@@ -138,6 +138,23 @@ def test_what_was_typed_in_one_tab_is_handed_in_after_signing_up_in_another(
     expect(page.locator("[data-progress]")).to_contain_text("3 of 3")
 
 
+def test_an_answer_is_not_lost_when_the_new_token_of_the_page_cannot_be_had_at_once(
+    authored_server: Server, profession: Profession, alice: User, page: Page, context: BrowserContext
+) -> None:
+    start_as_guest(page, authored_server, profession.slug)
+    expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
+    page.fill("[data-answer]", "Typed as a guest.")
+    log_in(context.new_page(), authored_server)
+    page.route("**/account/csrf", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+    page.locator("[data-answer]").press("Control+Enter")
+    expect(page.locator("[data-retry]")).to_be_visible()
+    assert page.locator("[data-answer-form] [name=csrfmiddlewaretoken]").get_attribute("value")
+    page.unroute("**/account/csrf")
+    page.click("[data-retry]")
+    expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
+    assert Submission.objects.get().answer == "Typed as a guest."
+
+
 def test_the_same_without_javascript(authored_server: Server, profession: Profession, browser: Browser) -> None:
     with browser.new_context(java_script_enabled=False) as plain:
         page = plain.new_page()
