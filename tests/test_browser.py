@@ -5,14 +5,18 @@ from itertools import pairwise
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, Route, expect
 
-from generation.models import CandidateHealth
+from accounts.models import User
+from generation.models import CandidateHealth, Generation
 from professions.models import Brief, Profession
 from professions.packs import SHIPPED, read_pack, store_pack
+from tasks import running
 from tasks.models import Simulation, Submission, Task
 from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import Behaviour, Ending, FakeOpenAI
+from tests.test_refusals import session_of
 from tests.waiting import wait_until
 
 expect.set_options(timeout=15_000)
@@ -109,6 +113,28 @@ def test_where_streaming_fails_the_page_uses_the_plain_endpoints_by_itself(
     start_as_guest(page, server, profession.slug)
     play_on_plain_endpoints(page)
     assert Submission.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "text"), [("an earlier run", "It is day 1."), ("the report", "Plant something this week")]
+)
+def test_where_streaming_fails_a_text_that_nobody_has_read_yet_is_written_for_a_guest(
+    authored_server: Server, profession: Profession, page: Page, place: str, text: str
+) -> None:
+    guest = User.objects.create_guest()
+    run = running.open_simulation(user=guest, profession=profession, language="en")
+    path = f"/simulations/{run.pk}"
+    if place == "the report":
+        path += "/report"
+        for task in iter(lambda: run.tasks.filter(submission=None).first(), None):
+            Generation.objects.filter(pk=task.generation_id).update(status="completed", text="Read.")
+            running.submit(user=guest, task_id=task.pk, answer="x")
+    else:
+        Simulation.objects.update(superseded_at=timezone.now())
+    page.context.add_cookies([{"name": "sessionid", "value": session_of(guest), "url": authored_server.url}])
+    page.route(re.compile(r"/stream(\?|$)"), lambda route: route.abort("connectionreset"))
+    page.goto(authored_server.url + path)
+    expect(page.locator("[data-report]:visible, [data-question]:visible")).to_contain_text(text)
 
 
 def play_on_plain_endpoints(page: Page) -> None:
