@@ -32,8 +32,7 @@ class AccountAdapter(GuestAwareAdapter):
     def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
         names = list(dict.fromkeys(str(credentials[kind]) for kind in ("username", "email") if credentials.get(kind)))
         accounts = attempts.accounts_meant(names)
-        if refused := attempts.is_paused(request):
-            raise refused
+        attempts.refuse_paused(request, accounts)
         attempt = attempts.of_names(request, names, accounts)
         attempt.begin()
         if len(accounts) == 1:
@@ -43,16 +42,17 @@ class AccountAdapter(GuestAwareAdapter):
         if user is None:
             attempts.count_wrong(request)
         else:
-            attempt.right()
+            attempt.right(attempts.who(request, user))
         return user
 
     def reauthenticate(self, user: User, password: str) -> bool:
         """Check the password of somebody who is logged in already."""
-        attempt = attempts.Attempt(attempts.PASSWORDS, [attempts.who(context.request, user)])
+        who = attempts.who(context.request, user)
+        attempt = attempts.Attempt(attempts.PASSWORDS, [who])
         attempt.begin()
         if not user.check_password(password):
             return False
-        attempt.right()
+        attempt.right(who)
         return True
 
     def set_password(self, user: User, password: str) -> None:

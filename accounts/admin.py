@@ -88,7 +88,9 @@ class UserAdmin(DjangoUserAdmin[User]):
 def has_all_rights_of(person: User | AnonymousUser, other: User) -> bool:
     if person.is_superuser:
         return True
-    return not other.is_superuser and other.get_all_permissions() <= person.get_all_permissions()
+    # Asked as if they were active: somebody disabled has none, and could be taken over and enabled again.
+    enabled = User(pk=other.pk, is_active=True)
+    return not other.is_superuser and enabled.get_all_permissions() <= person.get_all_permissions()
 
 
 admin.site.unregister(Authenticator)  # allauth's page lets staff read and write secrets; see `remove_second_factor`

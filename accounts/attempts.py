@@ -44,9 +44,9 @@ class Attempt:
             return
         raise too_many(max(self.limit.seconds_to_wait(who) for who in self.counted))
 
-    def right(self) -> None:
-        for who in self.counted:
-            self.limit.clear(who)
+    def right(self, who: str) -> None:
+        """Forget the wrong attempts of the one who got in. A name may mean others too, whose guesses stay counted."""
+        self.limit.clear(who)
 
 
 def too_many(seconds: int) -> ValidationError:
@@ -54,15 +54,15 @@ def too_many(seconds: int) -> ValidationError:
     seconds = max(seconds, 1)
     if seconds <= 90:
         text = ngettext(
-            "Too many failed login attempts. Try again in %(number)s second.",
-            "Too many failed login attempts. Try again in %(number)s seconds.",
+            "Too many attempts. Try again in %(number)s second.",
+            "Too many attempts. Try again in %(number)s seconds.",
             seconds,
         )
         return ValidationError(text % {"number": seconds}, code="too_many_login_attempts")
     minutes = -(-seconds // 60)
     text = ngettext(
-        "Too many failed login attempts. Try again in %(number)s minute.",
-        "Too many failed login attempts. Try again in %(number)s minutes.",
+        "Too many attempts. Try again in %(number)s minute.",
+        "Too many attempts. Try again in %(number)s minutes.",
         minutes,
     )
     return ValidationError(text % {"number": minutes}, code="too_many_login_attempts")
@@ -96,10 +96,14 @@ def forget(user: User) -> None:
     PASSWORDS.clear(f"user {user.pk}")
 
 
-def is_paused(request: HttpRequest) -> ValidationError | None:
-    """Return the refusal for a network from which too much was wrong."""
+def refuse_paused(request: HttpRequest, accounts: Sequence[User]) -> None:
+    """Raise ValidationError in a network from which too much was wrong, except where one of the accounts is known.
+
+    One pupil who guesses must not keep a school out: known browsers are counted apart, and nobody can forge one.
+    """
     seconds = NETWORK.seconds_to_wait(client_network(request))
-    return too_many(seconds) if seconds else None
+    if seconds and not any(_device(request, user) for user in accounts):
+        raise too_many(seconds)
 
 
 def count_wrong(request: HttpRequest) -> None:

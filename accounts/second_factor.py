@@ -156,7 +156,8 @@ def _use(user: User, code: str) -> bool:
 
 class CountedCode(BaseAuthenticateForm):  # type: ignore[misc]  # allauth ships no types
     def clean_code(self) -> str:
-        attempt = Attempt(attempts.CODES, [attempts.who(context.request, self.user)])
+        who = attempts.who(context.request, self.user)
+        attempt = Attempt(attempts.CODES, [who])
         attempt.begin()
         try:
             code: str = super().clean_code()
@@ -169,7 +170,7 @@ class CountedCode(BaseAuthenticateForm):  # type: ignore[misc]  # allauth ships 
             raise Adapter().validation_error("incorrect_code") from None
         if self.authenticator.type == Authenticator.Type.TOTP and not _use(self.user, code):
             raise Adapter().validation_error("incorrect_code")
-        attempt.right()
+        attempt.right(who)
         return code
 
 

@@ -1,7 +1,8 @@
 """Markdown by authors and models, as HTML that can do no harm and takes no more work than its length.
 
-The browser renders the same texts while they grow (static/simulator/js/markdown.js). What a link may be, what a refused
-one looks like and which texts are shown as they are is the same there; tests/markdown_corpus.json goes through both.
+The browser renders the same texts while they grow (static/simulator/js/markdown.js). What a link may be is the same
+there; tests/markdown_corpus.json goes through both. Both show a text that is too long, or a table that is too large, as
+it was written, and each what its own parser would take too long for: here depth, there emphasis.
 """
 
 import re

@@ -138,11 +138,11 @@ def read_pack(path: Path) -> ProfessionPack:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
-        text = content[:LARGEST_BYTES].decode("utf-8")
+        if len(content) > LARGEST_BYTES:
+            raise PackError(f"{path}: shorten it to {LARGEST_BYTES} bytes; a profession with ten briefs has 50,000")
+        text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PackError(f"{path}: cannot be read ({error}); name a UTF-8 file or a folder that holds some") from error
-    if len(content) > LARGEST_BYTES:
-        raise PackError(f"{path}: shorten it to {LARGEST_BYTES} bytes; a profession with ten briefs has 50,000")
     try:
         document = plain_yaml.parse(text)
     except plain_yaml.PlainYAMLError as error:

@@ -73,8 +73,9 @@ def _start_refused(request: HttpRequest, profession: Profession, problem: Proble
         return redirect_to_login(reverse("profession", args=[profession.slug]))
     if problem.code in {"too_many_guests", "guest_budget_exhausted"}:
         context = {"profession": profession, "message": problem.message}
-        headers = {"Retry-After": str(problem.retry_after)}
-        return HttpResponse(render(request, "tasks/start_refused.html", context).content, status=429, headers=headers)
+        response = render(request, "tasks/start_refused.html", context, status=problem.status)
+        response["Retry-After"] = str(problem.retry_after)
+        return response
     messages.error(request, str(problem.message))
     return redirect("profession", slug=profession.slug)
 

@@ -5,14 +5,19 @@ from itertools import pairwise
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
 from playwright.sync_api import Browser, Page, Route, expect
 
-from generation.models import CandidateHealth
+from accounts.models import User
+from generation.models import CandidateHealth, Generation
 from professions.models import Brief, Profession
 from professions.packs import SHIPPED, read_pack, store_pack
+from tasks import running
 from tasks.models import Simulation, Submission, Task
 from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import Behaviour, Ending, FakeOpenAI
+from tests.test_refusals import session_of
+from tests.waiting import wait_until
 
 expect.set_options(timeout=15_000)
 
@@ -108,6 +113,28 @@ def test_where_streaming_fails_the_page_uses_the_plain_endpoints_by_itself(
     start_as_guest(page, server, profession.slug)
     play_on_plain_endpoints(page)
     assert Submission.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "text"), [("an earlier run", "It is day 1."), ("the report", "Plant something this week")]
+)
+def test_where_streaming_fails_a_text_that_nobody_has_read_yet_is_written_for_a_guest(
+    authored_server: Server, profession: Profession, page: Page, place: str, text: str
+) -> None:
+    guest = User.objects.create_guest()
+    run = running.open_simulation(user=guest, profession=profession, language="en")
+    path = f"/simulations/{run.pk}"
+    if place == "the report":
+        path += "/report"
+        for task in iter(lambda: run.tasks.filter(submission=None).first(), None):
+            Generation.objects.filter(pk=task.generation_id).update(status="completed", text="Read.")
+            running.submit(user=guest, task_id=task.pk, answer="x")
+    else:
+        Simulation.objects.update(superseded_at=timezone.now())
+    page.context.add_cookies([{"name": "sessionid", "value": session_of(guest), "url": authored_server.url}])
+    page.route(re.compile(r"/stream(\?|$)"), lambda route: route.abort("connectionreset"))
+    page.goto(authored_server.url + path)
+    expect(page.locator("[data-report]:visible, [data-question]:visible")).to_contain_text(text)
 
 
 def play_on_plain_endpoints(page: Page) -> None:
@@ -256,6 +283,34 @@ def test_without_the_third_party_files_the_text_is_there_as_plain_text(
     page.click("[data-submit]")
     expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
     assert Task.objects.count() == 2
+
+
+@pytest.mark.parametrize("lost", ["task", "stream", "shown"])
+def test_where_a_file_of_the_script_is_lost_on_the_way_a_link_leads_to_the_text(
+    server: Server, profession: Profession, provider: FakeOpenAI, page: Page, lost: str
+) -> None:
+    page.route(re.compile(rf"/js/{lost}\.[^/]*js$"), lambda route: route.abort())
+    page.goto(f"{server.url}/professions/{profession.slug}")
+    page.click("[data-start]")
+    link = page.locator("[data-unless-script] a")
+    expect(link).not_to_be_visible()
+    expect(link).to_be_visible()
+    assert provider.requests == []
+    link.click()
+    provider.wait_for(lambda fake: len(fake.requests) == 1)
+    wait_until(lambda: Task.objects.get().can_be_answered, what="the text is written")
+    page.reload()
+    expect(page.locator("[data-question]")).to_contain_text("You run the café")
+    page.fill("[data-answer]", "still works")
+    page.click("[data-submit]")
+    expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
+
+
+def test_the_link_for_pages_whose_script_is_lost_goes_when_the_script_comes(
+    server: Server, profession: Profession, page: Page
+) -> None:
+    start_as_guest(page, server, profession.slug)
+    expect(page.locator("[data-unless-script]")).to_have_count(0)
 
 
 def test_a_text_in_the_middle_of_a_server_restart_is_there_after_it(

@@ -307,6 +307,7 @@ def test_yaml_that_grows_hides_or_turns_into_something_else_is_refused_with_its_
     ("content", "message"),
     [
         (b"a: b\n" * 60_000, "shorten it to 262144 bytes"),
+        (("a" + "ä" * 140_000).encode(), "shorten it to 262144 bytes"),
         ("title: Gärtner".encode("utf-16"), "cannot be read ("),
         (b"title: \xed\xa0\x80", "cannot be read ("),
     ],

@@ -39,7 +39,7 @@ pytestmark = [
 
 PASSWORD = "correct horse battery"
 SECRET = base64.b32encode(b"20 bytes of a secret").decode()
-REFUSED = re.compile(r"Too many failed login attempts\. Try again in (\d+) minutes?\.")
+REFUSED = re.compile(r"Too many attempts\. Try again in (\d+) minutes?\.")
 ACTIVATE, RECOVERY = "/accounts/2fa/totp/activate/", "/accounts/2fa/recovery-codes/"
 
 

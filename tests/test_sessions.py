@@ -14,7 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from knox.models import AuthToken
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from pytest_django import DjangoAssertNumQueries
 
+from accounts.access import Access, in_force
 from accounts.models import User
 from accounts.sessions import RENEWED_AT
 from accounts.tokens import create_token
@@ -136,6 +138,23 @@ def test_what_was_typed_in_one_tab_is_handed_in_after_signing_up_in_another(
     expect(page.locator("[data-progress]")).to_contain_text("3 of 3")
 
 
+def test_an_answer_is_not_lost_when_the_new_token_of_the_page_cannot_be_had_at_once(
+    authored_server: Server, profession: Profession, alice: User, page: Page, context: BrowserContext
+) -> None:
+    start_as_guest(page, authored_server, profession.slug)
+    expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
+    page.fill("[data-answer]", "Typed as a guest.")
+    log_in(context.new_page(), authored_server)
+    page.route("**/account/csrf", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
+    page.locator("[data-answer]").press("Control+Enter")
+    expect(page.locator("[data-retry]")).to_be_visible()
+    assert page.locator("[data-answer-form] [name=csrfmiddlewaretoken]").get_attribute("value")
+    page.unroute("**/account/csrf")
+    page.click("[data-retry]")
+    expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
+    assert Submission.objects.get().answer == "Typed as a guest."
+
+
 def test_the_same_without_javascript(authored_server: Server, profession: Profession, browser: Browser) -> None:
     with browser.new_context(java_script_enabled=False) as plain:
         page = plain.new_page()
@@ -223,6 +242,27 @@ def test_open_streams_end_soon_after_what_they_were_let_in_by(
         assert provider.open_streams == 5, "leaving is not cancelling: the texts are still being written"
         provider.release()
         assert control.until("done")
+
+
+@pytest.mark.django_db
+def test_one_statement_asks_for_all_streams_whether_what_they_were_let_in_by_still_holds(
+    alice: User, bob: User, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for user in (alice, bob):
+        create_token(user)
+    by_token = {Access(token.user_id, token=token.pk) for token in AuthToken.objects.all()}
+    by_session = {Access(user.pk, session=session_of(user), password=user.password) for user in (alice, bob)}
+    ended = {
+        Access(alice.pk, token="revoked"),
+        Access(alice.pk, session="left", password=alice.password),
+        Access(bob.pk, session=session_of(bob), password="an earlier one"),
+        Access(bob.pk + 1, session=session_of(bob), password=bob.password),
+        Access(bob.pk, password=bob.password),
+    }
+    with django_assert_num_queries(1):
+        assert in_force(by_token | by_session | ended) == by_token | by_session
+    assert in_force(by_token) == by_token
+    assert in_force(by_session) == by_session
 
 
 def session_key_of(user: User) -> str:

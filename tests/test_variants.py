@@ -80,6 +80,16 @@ def test_the_columns_grow_side_by_side(as_teacher: Client, brief: Brief, provide
     assert [rest[number][-1]["data"]["full_text"] for number in (1, 2, 3, 4)] == ["One two."] * 4
 
 
+def test_the_columns_end_soon_after_the_token_they_were_let_in_by(
+    as_teacher: Client, teacher: User, brief: Brief, provider: FakeOpenAI
+) -> None:
+    provider.default = Behaviour(tokens=("One ", "two."), hold_after=1)
+    with as_teacher.stream("/api/variants/stream", body={"brief_id": brief.pk}) as stream:
+        stream.until("token")
+        teacher.end_tokens()
+        assert {event["type"] for event in stream} <= {"metadata", "token"}
+
+
 def test_a_column_goes_on_without_its_reader_and_is_resumed_by_itself(
     as_teacher: Client, brief: Brief, provider: FakeOpenAI
 ) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("static_files", "db")
 
 PASSWORD = "correct horse battery"
-REFUSED = re.compile(r"Too many failed login attempts\. Try again in (\d+) (second|minute)s?\.")
+REFUSED = re.compile(r"Too many attempts\. Try again in (\d+) (second|minute)s?\.")
 
 
 class CountingHasher(MD5PasswordHasher):
@@ -97,6 +97,12 @@ class TestLoggingIn:
             guess("alice", times=4)
             assert log_in("alice").status_code == 302
 
+    def test_somebody_whose_user_name_is_anothers_address_washes_no_guesses_away(self) -> None:
+        User.objects.create_user("alice@example.org", password="mallory's own")
+        guess("alice", times=4)
+        assert log_in("alice@example.org", "mallory's own").status_code == 302
+        assert REFUSED.search(log_in("alice", "wrong").text), "four guesses, and a log-in that may have been the fifth"
+
     def test_a_new_password_can_be_used_at_once(self, alice: User) -> None:
         guess("alice")
         attempts.forget(alice)
@@ -152,6 +158,16 @@ class TestLoggingIn:
         assert REFUSED.search(log_in("alice").text)
         elsewhere = Client(REMOTE_ADDR="203.0.113.7")
         assert log_in("alice", client=elsewhere).status_code == 302
+
+    def test_somebody_who_guesses_in_the_same_network_keeps_no_browser_out_that_was_logged_in_before(self) -> None:
+        hers = Client()
+        log_in("alice", client=hers)
+        hers.post("/accounts/logout/")
+        while attempts.NETWORK.take("127.0.0.1"):
+            pass
+        pass_time(-timedelta(minutes=1))
+        assert REFUSED.search(log_in("bob", client=hers).text)
+        assert log_in("alice", client=hers).status_code == 302
 
     def test_the_counters_hold_no_names(self) -> None:
         guess("a password typed for a name", times=1)

@@ -49,7 +49,10 @@ export async function send(url, { method = "GET", body, csrf = "", accept = "app
   const headers = { Accept: accept };
   if (method !== "GET") headers["X-CSRFToken"] = csrf;
   if (body) headers["Content-Type"] = "application/json";
-  const ask = () => reach(url, { method, headers, signal, body: body && JSON.stringify(body) });
+  const ask = () =>
+    fetch(url, { method, headers, signal, cache: "no-store", body: body && JSON.stringify(body) }).catch(() => {
+      throw new ApiError(0, {});
+    });
   let response = await ask();
   if (response.ok) return response;
   let problem = await response.json().catch(() => ({}));
@@ -62,18 +65,6 @@ export async function send(url, { method = "GET", body, csrf = "", accept = "app
   throw new ApiError(response.status, problem);
 }
 
-/**
- * @param {string} url
- * @param {RequestInit} [options]
- */
-async function reach(url, options) {
-  try {
-    return await fetch(url, { cache: "no-store", ...options });
-  } catch {
-    throw new ApiError(0, {});
-  }
-}
-
 /** @returns {string} the token of the page's forms */
 export function pageCsrf() {
   const input = document.querySelector("input[name=csrfmiddlewaretoken]");
@@ -82,8 +73,7 @@ export function pageCsrf() {
 
 /** Logging in or signing up, in any tab, makes the tokens of open pages invalid. */
 async function renewCsrf() {
-  const response = await reach("/account/csrf");
-  const { token } = await response.json().catch(() => ({ token: "" }));
+  const { token } = await sendForJson("/account/csrf");
   for (const input of document.querySelectorAll("input[name=csrfmiddlewaretoken]")) input.setAttribute("value", token);
   return token;
 }

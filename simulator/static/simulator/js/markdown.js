@@ -3,7 +3,8 @@ import { boxTables } from "./scrollers.js";
 const TAGS =
   "a blockquote br code del em h3 h4 h5 h6 hr li ol p pre strong table tbody td th thead tr ul".split(" ");
 
-// What a link may be and which texts are shown as they were written: as professions/markdown.py has it.
+// What a link may be, and how long a text and how large a table may be: as professions/markdown.py has it. What is beyond is
+// shown as it was written.
 const LINK =
   /^(?:https?:\/\/[^\x00-\x20\x7f-\x9f\\/?#%@]+(?:[/?#](?:(?!%(?:[01][0-9a-f]|5c|7f))[^\x00-\x20\x7f-\x9f\\])*)?|mailto:(?![/?#])(?:(?!%(?:[01][0-9a-f]|5c|7f))[^\x00-\x20\x7f-\x9f\\])+)$/i;
 const MOST_CHARACTERS = 40_000;

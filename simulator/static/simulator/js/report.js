@@ -1,4 +1,4 @@
-import { ApiError, sendPatiently } from "./api.js";
+import { ApiError, send, sendPatiently } from "./api.js";
 import { find } from "./controls.js";
 import { wirePrint } from "./print.js";
 import { createRenderer } from "./render.js";
@@ -51,6 +51,8 @@ function followReport(root) {
       const stored = await sendPatiently(`/api/generations/${id}`);
       if (stored.status === "completed") return finish(stored.text);
       if (stored.status === "failed" || stored.status === "cancelled") return fail(text("reportFailed"));
+      // Where no stream gets through, it is begun as for those without JavaScript.
+      if (stored.status === "pending") await send(`${location.pathname}?again`, { accept: "text/html" });
       await new Promise((resolve) => setTimeout(resolve, 3000));
     }
   }

@@ -133,7 +133,8 @@ function run(root) {
 
   async function writePlainly() {
     if (!sheet.report.hidden) return location.assign(reportUrl);
-    if (!root.dataset.isCurrent) return location.reload();
+    // Where no stream gets through, the text of an earlier run is begun and shown as for those without JavaScript.
+    if (!root.dataset.isCurrent) return location.replace(`${location.pathname}?again`);
     patience = new AbortController();
     const { signal } = patience;
     note.show("info", text("slow"));
