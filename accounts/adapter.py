@@ -43,7 +43,8 @@ class AccountAdapter(GuestAwareAdapter):
         if user is None:
             attempts.count_wrong(request)
         else:
-            attempt.right()
+            # Not for whoever else the name means: somebody may call themselves by the address of another.
+            attempts.Attempt(attempts.PASSWORDS, [attempts.who(request, user)]).right()
         return user
 
     def reauthenticate(self, user: User, password: str) -> bool:

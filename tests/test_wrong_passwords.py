@@ -97,6 +97,13 @@ class TestLoggingIn:
             guess("alice", times=4)
             assert log_in("alice").status_code == 302
 
+    def test_who_calls_themselves_by_anothers_address_clears_no_guesses_but_their_own(self) -> None:
+        User.objects.create_user("alice@example.org", password="mallorys own password")
+        for _ in range(4):
+            log_in("alice@example.org", "wrong")
+        assert log_in("alice@example.org", "mallorys own password").status_code == 302
+        assert REFUSED.search(log_in("alice").text)
+
     def test_a_new_password_can_be_used_at_once(self, alice: User) -> None:
         guess("alice")
         attempts.forget(alice)
