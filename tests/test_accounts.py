@@ -454,3 +454,15 @@ def test_where_somebody_was_going_is_kept_between_log_in_and_sign_up(client: Cli
     at_sign_up = client.get(f"/accounts/signup/{address}")
     assert f'href="/accounts/login/{address}"' in at_sign_up.text
     assert sign_up(client, "carol", next="/professions/gardener")["Location"] == "/professions/gardener"
+
+
+def test_a_class_signs_up_at_once_and_more_accounts_have_to_wait(client: Client, settings: Settings, db: None) -> None:
+    settings.GUESTS_PER_ADDRESS_AND_HOUR = 3
+    for number in range(3):
+        assert sign_up(Client(REMOTE_ADDR="2001:db8:1:2::7"), f"learner-{number}").status_code == 302
+    cache.clear()
+    refused = sign_up(Client(REMOTE_ADDR="2001:db8:1:2:ffff::8"), "mallory")
+    assert refused.status_code == 200
+    assert "Many accounts have just been made from your network." in refused.text
+    assert not User.objects.filter(username="mallory").exists()
+    assert sign_up(Client(REMOTE_ADDR="2001:db8:1:3::7"), "carol").status_code == 302
