@@ -15,7 +15,8 @@ from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 HIDDEN = "********"
 # Variables in the frames of a traceback; what the settings are called Django knows.
 SECRET_NAMES = re.compile(r"passw|secret|token|api_?key", re.IGNORECASE)
-CREDENTIALS = re.compile(r"([A-Za-z][\w+.-]*://)[^/\s\"'<>]*@")
+# From `://` on: a pattern that began with the scheme would look for its end from every letter of a long word.
+CREDENTIALS = re.compile(r"(://)[^/\s\"'<>]*@")
 # Shorter ones are words of their own (a user called site with the password site).
 SHORTEST = 4
 
