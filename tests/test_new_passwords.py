@@ -116,7 +116,8 @@ class TestWithoutMail:
 
     def test_nor_is_a_confirmation_promised(self, client: Client, alice: User) -> None:
         client.force_login(alice)
-        answer = client.post("/accounts/email/", {"email": "new@example.org", "action_add": ""}, follow=True)
+        asked = client.post("/accounts/email/", {"email": "new@example.org", "action_add": ""})
+        answer = client.post(asked["Location"], {"password": "correct horse battery"}, follow=True)
         assert "so addresses are not confirmed" in answer.text
         assert "email sent" not in answer.text
 
