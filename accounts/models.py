@@ -13,9 +13,6 @@ from knox.models import AuthToken
 # Longer than any statement takes, so that no row is deleted between its creation and its first count.
 KEEP_FREE_FOR = timedelta(hours=1)
 
-# Longer than any statement takes, so that no row is deleted between its creation and its first count.
-KEEP_FREE_FOR = timedelta(hours=1)
-
 
 class UserManager(DjangoUserManager["User"]):
     def create_guest(self) -> "User":
