@@ -1,14 +1,17 @@
 from allauth.account.adapter import get_adapter
+from allauth.account.admin import EmailAddressAdmin as AllauthEmailAddressAdmin
 from allauth.account.forms import default_token_generator
+from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
 from allauth.mfa.admin import AuthenticatorAdmin  # noqa: F401  # registers itself; replaced below
 from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, Group
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -91,6 +94,35 @@ def has_all_rights_of(person: User | AnonymousUser, other: User) -> bool:
     # Asked as if they were active: somebody disabled has none, and could be taken over and enabled again.
     enabled = User(pk=other.pk, is_active=True)
     return not other.is_superuser and enabled.get_all_permissions() <= person.get_all_permissions()
+
+
+class ForSuperusers:
+    """Mixed in before a page's class, lets superusers alone write what gives somebody rights; others read it."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_superuser
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.is_superuser
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.is_superuser
+
+
+admin.site.unregister(Group)  # whoever may change a group they are in could give themselves every permission
+admin.site.unregister(EmailAddress)  # a link to a new password goes to these: who changes one takes the account over
+
+
+@admin.register(Group)
+class GroupAdmin(ForSuperusers, DjangoGroupAdmin):
+    pass
+
+
+@admin.register(EmailAddress)
+class EmailAddressAdmin(ForSuperusers, AllauthEmailAddressAdmin):  # type: ignore[misc]  # allauth ships no types
+    @admin.action(description=_("Mark selected email addresses as verified"), permissions=["change"])
+    def make_verified(self, request: HttpRequest, queryset: QuerySet[EmailAddress]) -> None:
+        super().make_verified(request, queryset)
 
 
 admin.site.unregister(Authenticator)  # allauth's page lets staff read and write secrets; see `remove_second_factor`

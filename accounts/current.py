@@ -41,7 +41,7 @@ def is_cross_site(request: HttpRequest | Request) -> bool:
 
 def is_prefetch(request: HttpRequest | Request) -> bool:
     """Return whether the browser asks ahead of time, for a page that the person may never open."""
-    return any("prefetch" in request.headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose"))
+    return any("prefetch" in request.headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
 
 def is_opened(request: HttpRequest) -> bool:

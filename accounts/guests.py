@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.forms import SignupForm
 from allauth.account.utils import get_next_redirect_url, passthrough_next_redirect_url
 from allauth.account.views import LoginView, SignupView
 from django.conf import settings
@@ -61,6 +62,16 @@ class GuestSignupView(SignupView):  # type: ignore[misc]  # allauth ships no typ
             # The same form sent twice: the other request has made the account, and its answer logged the person in.
             messages.info(request, _("This account was made a moment ago. Log in to it."))
             return redirect(passthrough_next_redirect_url(request, reverse("account_login"), REDIRECT_FIELD_NAME))
+        return response
+
+    def form_valid(self, form: SignupForm) -> HttpResponse:
+        """Make the account, unless its network has made too many: each may spend a person's tokens of a day."""
+        limit = Limit.per_hour("accounts", settings.GUESTS_PER_ADDRESS_AND_HOUR)
+        if not limit.take(client_network(self.request)):
+            form.add_error(None, _("Many accounts have just been made from your network. Try again in a few minutes."))
+            refused: HttpResponse = self.form_invalid(form)
+            return refused
+        response: HttpResponse = super().form_valid(form)
         return response
 
 

@@ -22,6 +22,8 @@ from accounts.current import signed_in
 from accounts.limits import Limit
 from accounts.tokens import create_token
 
+# A program each; without a limit a guest could fill the table, and the page, which lists all.
+MOST_TOKENS = 50
 RESET_MAILS = Limit("reset_mail", burst=5, refill=timedelta(minutes=1))
 
 
@@ -48,6 +50,10 @@ def account(request: HttpRequest, *, new_token: str = "") -> HttpResponse:
 @login_required
 @require_POST
 def token_create(request: HttpRequest) -> HttpResponse:
+    if AuthToken.objects.filter(user=request.user).count() >= MOST_TOKENS:
+        text = _("You have %(number)d tokens, as many as there may be. Revoke one that you no longer use.")
+        messages.error(request, text % {"number": MOST_TOKENS})
+        return redirect("account")
     # Shown in the answer to this request and nowhere else, so there is nothing to redirect to.
     return account(request, new_token=create_token(signed_in(request)))
 

@@ -30,7 +30,10 @@ EventData = dict[str, object]
 # What one process holds without anybody noticing. A person with more streams than tabs is a program gone wrong.
 MOST_STREAMS = 4000
 MOST_STREAMS_OF_ONE_PERSON = 20
+# Whoever waits for a whole text holds a thread meanwhile.
+MOST_WAITING = 200
 _open: Counter[int] = Counter()
+_waiting: Counter[int] = Counter()
 
 
 class Presentation(Protocol):
@@ -94,25 +97,29 @@ def refuse_if_full(user_id: int) -> None:
     Raises: Problem: 503 with a time to come back at that differs from client to client, so that they do not all
     come at once.
     """
-    if _open.total() >= MOST_STREAMS or _open[user_id] >= MOST_STREAMS_OF_ONE_PERSON:
-        raise Problem(
-            _("There are as many open streams as this server can hold. Try again in a moment."),
-            code="too_many_streams",
-            status=503,
-            retry_after=random.randint(2, 10),  # noqa: S311  # no secret
-        )
+    if _open.total() >= MOST_STREAMS or _open[user_id] + _waiting[user_id] >= MOST_STREAMS_OF_ONE_PERSON:
+        raise too_many()
+
+
+def too_many() -> Problem:
+    return Problem(
+        _("There are as many open streams as this server can hold. Try again in a moment."),
+        code="too_many_streams",
+        status=503,
+        retry_after=random.randint(2, 10),  # noqa: S311  # no secret
+    )
 
 
 @contextmanager
-def counted(user_id: int) -> Iterator[None]:
-    """Count an open stream of a person, for `refuse_if_full`."""
-    _open[user_id] += 1
+def counted(user_id: int, *, among: Counter[int] = _open) -> Iterator[None]:
+    """Count an open stream of a person, or somebody who waits for a whole text, for `refuse_if_full`."""
+    among[user_id] += 1
     try:
         yield
     finally:
-        _open[user_id] -= 1
-        if not _open[user_id]:
-            del _open[user_id]
+        among[user_id] -= 1
+        if not among[user_id]:
+            del among[user_id]
 
 
 async def _frames(
@@ -196,10 +203,11 @@ def complete(generation: Generation) -> Generation:
     """Have a text written to its end while the caller waits, for clients that do not stream.
 
     Raises:
-        Problem: with the fault's code when it could not be had; 502, 503 or 429 as FAULTS says.
+        Problem: with the fault's code when it could not be had; 502, 503 or 429 as FAULTS says; 503 where as many
+            wait as can.
     """
     connections.close_all()  # the thread is held while it waits, its connection need not be
-    ended = async_to_sync(viewer.wait_for_end)(generation.pk)
+    ended = async_to_sync(_wait_for_end)(generation)
     if ended is None:
         raise Problem(FAULTS["interrupted"].message, code="interrupted", status=503, retry_after=2)
     if ended.status != Generation.Status.COMPLETED:
@@ -207,3 +215,12 @@ def complete(generation: Generation) -> Generation:
         wait = {503: 5, 429: budget.seconds_until_tomorrow()}.get(fault.status)
         raise Problem(fault.message, code=ended.fault, status=fault.status, retry_after=wait)
     return ended
+
+
+async def _wait_for_end(generation: Generation) -> Generation | None:
+    if not generation.is_final:
+        refuse_if_full(generation.user_id)
+        if _waiting.total() >= MOST_WAITING:
+            raise too_many()
+    with counted(generation.user_id, among=_waiting):
+        return await viewer.wait_for_end(generation.pk)

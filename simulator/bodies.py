@@ -38,7 +38,8 @@ async def bounded(scope: Message, receive: Receive) -> tuple[Message, Receive]:
     length = (b"content-length", str(len(body)).encode())
     others = [header for header in scope["headers"] if header[0] != b"transfer-encoding"]
     kept = bytes(body) if len(body) <= limit else b""
-    return {**scope, "headers": [*others, length]}, _replay({"type": "http.request", "body": kept}, receive)
+    scope["headers"] = [*others, length]  # in place: the server's access log names the client of this scope
+    return scope, _replay({"type": "http.request", "body": kept}, receive)
 
 
 def _replay(first: Message, receive: Receive) -> Receive:

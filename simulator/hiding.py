@@ -16,6 +16,7 @@ from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 HIDDEN = "********"
 # Variables in the frames of a traceback; what the settings are called Django knows.
 SECRET_NAMES = re.compile(r"passw|secret|token|api_?key", re.IGNORECASE)
+# From `://` on: a pattern that began with the scheme would look for its end from every letter of a long word.
 CREDENTIALS = re.compile(r"://[^/\s\"'<>]*@")
 # A shorter one is a word that texts hold for other reasons (a user called site with the password site).
 SHORTEST = 8

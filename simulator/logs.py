@@ -53,6 +53,9 @@ class LogLine(logging.Formatter):
         )
 
     def _traceback(self, record: logging.LogRecord) -> Iterator[str]:
+        # What a stranger sent is no fault of ours: twenty lines of where it was found tell nobody anything.
+        if record.name.startswith("django.security."):
+            return
         # Not record.exc_text, where another handler may have left its own version.
         if record.exc_info and record.exc_info[0] is not None:
             yield from self.formatException(record.exc_info).split("\n")

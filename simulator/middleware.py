@@ -1,8 +1,10 @@
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from csp.middleware import CSPMiddleware
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
@@ -94,6 +96,16 @@ class Person(OnTheLoop, AuthenticationMiddleware):
     pass
 
 
+# What Django makes. Inside quotes a cookie can hold any character, and PostgreSQL fails on \0.
+SESSION_KEY = re.compile("[a-z0-9]+")
+
+
 class Session(OnTheLoop, SessionMiddleware):
+    def process_request(self, request: HttpRequest) -> None:
+        name = settings.SESSION_COOKIE_NAME
+        if name in request.COOKIES and not SESSION_KEY.fullmatch(request.COOKIES[name]):
+            del request.COOKIES[name]
+        super().process_request(request)
+
     def needs_thread(self, request: HttpRequest) -> bool:
         return bool(request.session.modified)

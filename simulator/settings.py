@@ -190,6 +190,8 @@ ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_AUTHENTICATED_LOGIN_REDIRECTS = False  # a guest is logged in and may sign up; accounts/guests.py
 ACCOUNT_EMAIL_VERIFICATION = "none"
+# A link to a new password goes to an address: whoever finds a computer logged in must not add one of their own.
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_SESSION_REMEMBER = True
 # A class of thirty sits behind one address: what is counted there must leave room for all of them at once.
 # Wrong passwords and codes are counted by account, in the database (accounts/attempts.py).

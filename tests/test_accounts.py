@@ -301,6 +301,28 @@ def test_a_revoked_token_is_refused_and_the_others_stay(client: Client, alice: U
     assert client.get("/api/simulations", headers=bearer(kept)).status_code == 200
 
 
+def test_a_person_has_a_bounded_number_of_tokens(client: Client, alice: User) -> None:
+    for _ in range(50):
+        create_token(alice)
+    client.force_login(alice)
+    refused = client.post("/account/tokens", follow=True)
+    assert "You have 50 tokens, as many as there may be." in refused.text
+    assert AuthToken.objects.filter(user=alice).count() == 50
+    AuthToken.objects.filter(user=alice).first().delete()
+    assert client.post("/account/tokens").status_code == 200
+    assert AuthToken.objects.filter(user=alice).count() == 50
+
+
+def test_who_finds_a_computer_logged_in_adds_no_address_without_the_password(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    asked = client.post("/accounts/email/", {"email": "mallory@example.org", "action_add": ""})
+    assert (asked.status_code, asked["Location"]) == (302, "/accounts/reauthenticate/?next=%2Faccounts%2Femail%2F")
+    assert client.post(asked["Location"], {"password": "wrong"}).status_code == 200
+    assert not EmailAddress.objects.filter(email="mallory@example.org").exists()
+    assert client.post(asked["Location"], {"password": PASSWORD}, follow=True).status_code == 200
+    assert EmailAddress.objects.filter(user=alice, email="mallory@example.org").exists(), "it goes on where it was"
+
+
 def test_somebody_elses_token_can_be_neither_seen_nor_revoked(client: Client, alice: User, bob: User) -> None:
     text = create_token(alice)
     token = AuthToken.objects.get()
@@ -454,3 +476,15 @@ def test_where_somebody_was_going_is_kept_between_log_in_and_sign_up(client: Cli
     at_sign_up = client.get(f"/accounts/signup/{address}")
     assert f'href="/accounts/login/{address}"' in at_sign_up.text
     assert sign_up(client, "carol", next="/professions/gardener")["Location"] == "/professions/gardener"
+
+
+def test_a_class_signs_up_at_once_and_more_accounts_have_to_wait(client: Client, settings: Settings, db: None) -> None:
+    settings.GUESTS_PER_ADDRESS_AND_HOUR = 3
+    for number in range(3):
+        assert sign_up(Client(REMOTE_ADDR="2001:db8:1:2::7"), f"learner-{number}").status_code == 302
+    cache.clear()
+    refused = sign_up(Client(REMOTE_ADDR="2001:db8:1:2:ffff::8"), "mallory")
+    assert refused.status_code == 200
+    assert "Many accounts have just been made from your network." in refused.text
+    assert not User.objects.filter(username="mallory").exists()
+    assert sign_up(Client(REMOTE_ADDR="2001:db8:1:3::7"), "carol").status_code == 302

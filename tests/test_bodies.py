@@ -347,5 +347,8 @@ def test_what_no_database_stores_is_refused_where_the_database_would_refuse_it(
                 assert response.status_code == 400
         assert client.get("/account/tokens/%00/revoke").status_code == 404
         assert client.get("/professions/%00").status_code == 404
+    with Client(server.url) as visitor:
+        visitor.http.headers["Cookie"] = r'sessionid="\000aaaaaaaaaaa"; csrftoken="\000"; language="\000"'
+        assert [visitor.get(path).status_code for path in ("/", "/account", "/api/simulations")] == [200, 302, 401]
     assert " 500 " not in server.log
     server.stop()

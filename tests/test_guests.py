@@ -98,6 +98,7 @@ UNREAD = [
     ("GET", {"Sec-Purpose": "prefetch"}),
     ("GET", {"Sec-Purpose": "prefetch;prerender"}),
     ("GET", {"Purpose": "prefetch"}),
+    ("GET", {"X-Moz": "prefetch"}),
     ("GET", {"Sec-Fetch-Site": "cross-site"}),
     ("GET", {"Sec-Fetch-Site": "same-site"}),
     ("GET", {"Sec-Fetch-Site": "cross-site", "Authorization": "Basic eDp5"}),

@@ -10,7 +10,7 @@ import pytest
 from django.test import override_settings
 from django.views.debug import get_default_exception_reporter_filter
 
-from simulator.hiding import Filter, Reporter
+from simulator.hiding import HIDDEN, Filter, Reporter, without_secrets
 from tests.conftest import SECRET_KEY, ServerStarter
 from tests.waiting import free_port
 
@@ -63,3 +63,11 @@ def test_what_a_frame_and_a_message_hold_is_hidden_too() -> None:
         assert "cannot use ********, ********, ********" in page
     assert "a rose" in reporter.get_traceback_html()
     assert isinstance(get_default_exception_reporter_filter(), Filter)
+
+
+def test_looking_for_passwords_takes_no_longer_than_reading() -> None:
+    """Once for every letter, this would take hours."""
+    long_word = "a" * 300_000
+    assert (
+        without_secrets(long_word + " http://alice:hunter2@example.org") == f"{long_word} http://{HIDDEN}@example.org"
+    )

@@ -174,3 +174,14 @@ def test_a_provider_cannot_forge_lines_with_what_it_answers(
     detail = Attempt.objects.exclude(detail="").values_list("detail", flat=True)
     assert any(r"\n2026-01-01" in text for text in detail)
     assert all(len(text.splitlines()) == 1 and "\x1b" not in text and "\u202e" not in text for text in detail)
+
+
+def test_what_a_stranger_sends_too_much_of_is_one_line(authored_server: Server) -> None:
+    before = len(authored_server.log)
+    with Client(authored_server.url) as browser:
+        assert browser.http.post("/accounts/login/", content=b"a" * 300_000).status_code == 413
+    wait_until(lambda: '"POST /accounts/login/ HTTP/1.1" 413' in authored_server.log[before:], what="the access log")
+    refused, *others = authored_server.log[before:].splitlines()
+    assert "ERROR django.security.RequestDataTooBig" in refused
+    assert all(BEGINNING.match(line) for line in others)
+    assert "Traceback" not in authored_server.log[before:]

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -115,7 +116,8 @@ class TestWithoutMail:
 
     def test_nor_is_a_confirmation_promised(self, client: Client, alice: User) -> None:
         client.force_login(alice)
-        answer = client.post("/accounts/email/", {"email": "new@example.org", "action_add": ""}, follow=True)
+        asked = client.post("/accounts/email/", {"email": "new@example.org", "action_add": ""})
+        answer = client.post(asked["Location"], {"password": "correct horse battery"}, follow=True)
         assert "so addresses are not confirmed" in answer.text
         assert "email sent" not in answer.text
 
@@ -187,6 +189,29 @@ class TestByStaff:
         staff.refresh_from_db()
         assert not staff.is_superuser
         assert staff.user_permissions.count() == 2
+
+    def test_nor_by_a_group_they_are_in(self, client: Client, staff: User) -> None:
+        staff.user_permissions.set(Permission.objects.all())
+        group = Group.objects.create(name="teachers")
+        path = reverse("admin:auth_group_change", args=[group.pk])
+        assert client.get(path).status_code == 200, "they may look"
+        assert client.post(path, {"name": "teachers", "permissions": [1]}).status_code == 403
+        assert client.post(reverse("admin:auth_group_add"), {"name": "others", "permissions": [1]}).status_code == 403
+        assert not group.permissions.exists()
+        assert Group.objects.count() == 1
+
+    def test_no_link_is_led_to_an_address_of_their_own(self, client: Client, staff: User, alice: User) -> None:
+        staff.user_permissions.set(Permission.objects.all())
+        User.objects.filter(pk=alice.pk).update(is_superuser=True)
+        address = EmailAddress.objects.create(user=alice, email=alice.email, primary=True)
+        form = {"user": alice.pk, "email": "evil@example.org", "primary": "on"}
+        listed = reverse("admin:account_emailaddress_changelist")
+        assert client.get(listed).status_code == 200, "they may look"
+        changed = client.post(reverse("admin:account_emailaddress_change", args=[address.pk]), form)
+        added = client.post(reverse("admin:account_emailaddress_add"), form)
+        assert (changed.status_code, added.status_code) == (403, 403)
+        client.post(listed, {"action": "make_verified", "_selected_action": [address.pk]})
+        assert EmailAddress.objects.values_list("email", "verified").get() == (alice.email, False)
 
     @pytest.mark.parametrize("who", ["a guest", "somebody disabled"])
     def test_who_cannot_log_in_gets_none(self, client: Client, staff: User, alice: User, who: str) -> None:

@@ -266,6 +266,29 @@ def test_a_person_holds_a_bounded_number_of_streams(
     run_async(play())
 
 
+def test_nor_does_a_person_wait_for_whole_texts_without_bound(
+    own_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
+) -> None:
+    provider.default = Behaviour(hold_after=1)
+
+    async def play() -> None:
+        async with Crowd() as crowd:
+            url = own_server.url + current(profession).removesuffix("/stream")
+            headers = {"Authorization": f"Bearer {alice_token}"}
+            asked = [asyncio.create_task(crowd.session.get(url, headers=headers)) for _ in range(25)]
+            answered = asyncio.as_completed(asked)
+            for _ in range(5):
+                refused = await next(answered)
+                assert refused.status == 503
+                assert json.loads(await refused.text())["code"] == "too_many_streams"
+            provider.release()
+            assert [(await waited).status for waited in answered] == [200] * 20
+            async with crowd.session.get(url, headers=headers) as again:
+                assert again.status == 200
+
+    run_async(play())
+
+
 def test_a_full_server_stores_no_answer_and_starts_nothing(
     own_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
 ) -> None:
