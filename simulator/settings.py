@@ -186,7 +186,10 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "simulations"
 LOGOUT_REDIRECT_URL = "catalogue"
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
-ACCOUNT_FORMS = {"change_password": "accounts.adapter.CountedChangePasswordForm"}
+ACCOUNT_FORMS = {
+    "change_password": "accounts.adapter.CountedChangePasswordForm",
+    "signup": "accounts.adapter.FirstPasswordForm",
+}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_AUTHENTICATED_LOGIN_REDIRECTS = False  # a guest is logged in and may sign up; accounts/guests.py
