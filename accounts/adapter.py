@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from allauth.account.forms import ChangePasswordForm
+from allauth.account.forms import ChangePasswordForm, SignupForm
 from allauth.account.internal.flows.login import get_authentication_records, record_authentication
 from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.password_validation import get_default_password_validators, password_validators_help_text_html
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
@@ -19,6 +20,7 @@ from django.utils.translation import gettext as _
 from accounts import attempts
 from accounts.guests import GuestAwareAdapter, guest_became_user
 from accounts.models import User
+from accounts.passwords import EndTokens
 
 logger = logging.getLogger("accounts.mail")
 
@@ -108,6 +110,13 @@ class CountedChangePasswordForm(ChangePasswordForm):  # type: ignore[misc]  # al
         if not AccountAdapter(context.request).reauthenticate(self.user, password):
             raise AccountAdapter(context.request).validation_error("enter_current_password")
         return password
+
+
+class FirstPasswordForm(SignupForm):  # type: ignore[misc]  # allauth ships no types
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rules = [rule for rule in get_default_password_validators() if not isinstance(rule, EndTokens)]
+        self.fields["password1"].help_text = password_validators_help_text_html(rules)
 
 
 def _public(request: HttpRequest, address: str) -> str:

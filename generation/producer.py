@@ -41,6 +41,13 @@ SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0)
 # How long a cancelling request waits to see the row final.
 CANCEL_SECONDS = 3.0
 
+# What the log says of each way to be interrupted.
+_INTERRUPTIONS = {
+    "cancel": "stopped by whoever asked for it",
+    "lost": "left to the process that took it over",
+    "leaving": "given back at the end of this process; another one, or the next start, writes it",
+}
+
 _writing: dict[uuid.UUID, "_Writing"] = {}
 # asyncio itself keeps weak references only.
 _tasks: set[asyncio.Task[None]] = set()
@@ -229,7 +236,7 @@ class _Writing:
             async with self._interruptible():
                 values = await self._text()
         except _Interrupted:
-            logger.info("interrupted: %s generation=%s", self.interrupted_by, self.generation.pk)
+            logger.info("%s generation=%s", _INTERRUPTIONS[self.interrupted_by], self.generation.pk)
             return Generation.Status.CANCELLED, {"fault": "cancelled"}
         except UpstreamFault as fault:
             logger.warning("generation failed: %s (%s) generation=%s", fault.code, fault.label, self.generation.pk)

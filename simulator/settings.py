@@ -70,7 +70,10 @@ SECRET_KEY = env.secret_key("SECRET_KEY")
 
 # The language model
 OPENAI_API_KEYS = env.keys("OPENAI_API_KEYS") or env.keys("OPENAI_API_KEY")
-OPENAI_BASE_URL = env.service_url("OPENAI_BASE_URL", "https://api.openai.com/v1")
+_openai_itself = "https://api.openai.com/v1"
+OPENAI_BASE_URL = env.service_url("OPENAI_BASE_URL", _openai_itself)
+if not OPENAI_API_KEYS and _openai_itself != OPENAI_BASE_URL:  # a server of one's own, which may ask for none
+    OPENAI_API_KEYS = ["no-key-needed"]
 OPENAI_MODEL = env.model("OPENAI_MODEL", "gpt-4o-mini")
 OPENAI_FALLBACK_MODELS = env.models("OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14")
 OPENROUTER_API_KEY = env.key("OPENROUTER_API_KEY")
@@ -185,7 +188,10 @@ LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "simulations"
 LOGOUT_REDIRECT_URL = "catalogue"
 ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
-ACCOUNT_FORMS = {"change_password": "accounts.adapter.CountedChangePasswordForm"}
+ACCOUNT_FORMS = {
+    "change_password": "accounts.adapter.CountedChangePasswordForm",
+    "signup": "accounts.adapter.FirstPasswordForm",
+}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_AUTHENTICATED_LOGIN_REDIRECTS = False  # a guest is logged in and may sign up; accounts/guests.py

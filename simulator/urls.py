@@ -1,5 +1,8 @@
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import include, path
+from django.utils.functional import lazy
+from django.views.generic import RedirectView
 from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -16,6 +19,11 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/schema", SpectacularAPIView.as_view(**PUBLIC), name="schema"),
     path("api/docs", SpectacularSwaggerSplitView.as_view(**PUBLIC, url_name="schema"), name="docs"),
+    # What browsers ask for where a page names none, as the admin's do; the hashed name is known when it is asked.
+    path(
+        "favicon.ico",
+        RedirectView.as_view(url=lazy(static, str)("simulator/img/favicon.svg"), http_method_names=["get", "head"]),
+    ),
     path("language", set_language, name="set_language"),
 ]
 

@@ -160,7 +160,7 @@ def test_a_fresh_clone_runs_with_make_and_python_alone(debian: Debian) -> None:
     debian.done("cd /root/clone && make prepare")
     page = debian.done(
         "cd /root/clone; make run >/var/log/run 2>&1 & pid=$!\n"
-        "until grep -q 'Uvicorn running' /var/log/run; do\n"
+        "until grep -q 'Serving on' /var/log/run; do\n"
         "kill -0 $pid || { cat /var/log/run; exit 1; }; sleep 0.1; done\n"
         f"{ASK} 8000 127.0.0.1; grep password /var/log/run",
         network=False,

@@ -97,6 +97,17 @@ def test_the_first_start_has_three_professions_and_needs_no_key(first_start: Ser
     assert httpx2.get(f"{first_start.url}/readyz").status_code == 200
 
 
+def test_the_icon_that_browsers_look_for_by_themselves_is_there(first_start: Server) -> None:
+    icon = httpx2.get(f"{first_start.url}/favicon.ico", follow_redirects=True)
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+    assert "Not Found: /favicon" not in first_start.log
+
+
+def test_a_site_that_was_told_no_address_says_the_port_it_has(first_start: Server) -> None:
+    refused = httpx2.get(f"{first_start.url}/api/professions", headers={"Host": "elsewhere.example"})
+    assert refused.json()["detail"] == f"This site answers at {first_start.url}."
+
+
 @pytest.mark.parametrize("path", ["/", "/professions/nurse", "/accounts/login/"])
 def test_static_files_are_named_by_their_content_and_kept_for_ever(first_start: Server, path: str) -> None:
     assert_static_files_are_kept(first_start, STATIC.findall(httpx2.get(f"{first_start.url}{path}").text))

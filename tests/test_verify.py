@@ -47,6 +47,13 @@ def test_a_site_without_a_key_passes(tmp_path: Path) -> None:
     ]
     assert "no key is configured" in done.stdout
     assert "ok   stream: an author, for want of a key, wrote 672 characters, stored after" in done.stdout
+    assert done.stderr == "", "no line of the log between those of the checks"
+
+
+def test_a_server_of_ones_own_is_asked_without_any_key(tmp_path: Path, provider: FakeOpenAI) -> None:
+    done = verify(tmp_path, OPENAI_BASE_URL=provider.base_url)
+    assert f"ok   stream: the model {MODELS[0]} wrote" in done.stdout
+    assert done.returncode == 0
 
 
 def test_each_candidate_is_asked_what_it_can_do(tmp_path: Path, provider: FakeOpenAI) -> None:
@@ -62,6 +69,7 @@ def test_each_candidate_is_asked_what_it_can_do(tmp_path: Path, provider: FakeOp
     assert f"openai key 1 {MODELS[1]}: model_not_available: 403" in failed
     assert "Allow the project this model" in failed
     assert KEY not in done.stdout + done.stderr
+    assert done.stderr.splitlines() == ["CommandError: 1 of 6 checks failed."]
     formats = [request.body.get("response_format") for request in provider.requests if request.model == MODELS[0]]
     kinds = [isinstance(one, dict) and one["type"] for one in formats]
     assert sorted(map(str, kinds)) == ["False", "False", "json_object", "json_schema"], "the probe's, and the stream's"

@@ -12,7 +12,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         finished = asyncio.run(_finish())
-        self.stdout.write(f"{finished} texts were taken over and written")
+        if finished:  # a timer says nothing when nothing happened
+            self.stdout.write(f"{finished} texts were taken over and written")
 
 
 async def _finish() -> int:

@@ -1,3 +1,4 @@
+import os
 import re
 import resource
 import socket
@@ -50,6 +51,8 @@ class Command(BaseCommand):
         with ExitStack() as until_the_end:
             with _one_sentence():
                 listener = until_the_end.enter_context(bind_unix(Path(uds)) if uds else bind(host, port_number(port)))
+                if not uds:
+                    _let_default_address_follow(listener.getsockname()[1])
                 until_the_end.enter_context(_only_process())
                 with _whole_or_not_at_all():
                     self._prepare()
@@ -150,6 +153,13 @@ def _whole_or_not_at_all() -> Iterator[None]:
             connection.close()
             for ending in ("", "-wal", "-shm"):
                 file.with_name(file.name + ending).unlink(missing_ok=True)
+
+
+def _let_default_address_follow(port: int) -> None:
+    """Name the port served on in SITE_URL where nobody set it: mails, links and refusals lead there."""
+    if not os.environ.get("SITE_URL", "").strip():  # what .env says stands here as well
+        # Other processes of this server read the environment.
+        os.environ["SITE_URL"] = settings.SITE_URL = url_of("127.0.0.1", port)
 
 
 def _allow_many_open_files() -> None:

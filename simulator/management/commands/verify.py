@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import os
 import smtplib
 import sys
@@ -91,6 +92,10 @@ class Command(BaseCommand):
         parser.add_argument("--seconds", type=float, default=SECONDS, help="How long a check may take; %(default)g.")
 
     def handle(self, *args: Any, url: str | None, seconds: float, **options: Any) -> None:
+        with _quiet_log():
+            self._make_checks(url=url, seconds=seconds)
+
+    def _make_checks(self, *, url: str | None, seconds: float) -> None:
         patience = max(seconds - TO_END_SECONDS, 1.0)
         failed: list[str] = []
         checks = [
@@ -140,6 +145,17 @@ class Command(BaseCommand):
         style = self.style.SUCCESS if verdict == "ok" else self.style.ERROR
         self.stdout.write(f"{style(verdict):4} {name}: {visible(without_secrets(' '.join(text.split())))}")
         self.stdout.flush()
+
+
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Keep what a working site logs from between the lines of the checks, which say it as well."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _settings() -> Iterator[str]:
@@ -218,7 +234,7 @@ def _stream(seconds: float) -> Iterator[str]:
         started = time.monotonic()
         ended = async_to_sync(_written)(generation.pk, seconds=seconds)
         if ended is None or ended.status != Generation.Status.COMPLETED:
-            raise Failed(f"ended as {ended and ended.status} ({ended and ended.fault}). The log says more.")
+            raise Failed(f"ended as {ended and ended.status} ({ended and ended.fault}). The lines above say more.")
         if ended.authored_because == Generation.AuthoredBecause.BUDGET:
             raise Failed(
                 "the day's tokens are used up, so learners are shown the authors' texts. Raise DAILY_TOKEN_BUDGET and "
@@ -246,8 +262,7 @@ async def _written(pk: uuid.UUID, *, seconds: float) -> Generation | None:
     except TimeoutError as late:
         await producer.cancel(pk)
         raise Failed(
-            f"no end after {seconds:g} s. Look at the lines of the models and at the log above; --seconds 60 waits for "
-            "a slow model."
+            f"no end after {seconds:g} s. Look at the lines of the models; --seconds 60 waits for a slow model."
         ) from late
     finally:
         await producer.event_log.stop()

@@ -10,4 +10,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         counts = delete_leftovers()
-        self.stdout.write("deleted: {guests} guests, {runs} runs, {tokens} tokens".format(**counts))
+        if any(counts.values()):  # a timer says nothing when nothing happened
+            self.stdout.write("deleted: {guests} guests, {runs} runs, {tokens} tokens".format(**counts))
