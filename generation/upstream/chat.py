@@ -49,7 +49,7 @@ def _client_for(candidate: Candidate) -> openai.AsyncOpenAI:
             api_key=candidate.key,
             base_url=candidate.base_url,
             max_retries=0,
-            # Reading has no time-out here: the deadlines of generation/walk.py count tokens, and comments are none.
+            # Reading has no time-out here: the deadlines of generation/attempts.py count tokens, and comments are none.
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
             http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MAX_CONNECTIONS)),
         )
@@ -96,7 +96,7 @@ async def stream(
     max_tokens: int = MAX_COMPLETION_TOKENS,
     response_format: Mapping[str, object] | None = None,
 ) -> Pieces:
-    """Yield the pieces of one completion, then its Ending.
+    """Yield the pieces of one completion, then its CompletionEnd.
 
     Raises:
         UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
