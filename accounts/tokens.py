@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import User
-from simulator.problems import as_json, invalid_token
+from simulator.problems import API_PREFIXES, as_json, invalid_token
 
 TOKEN_LIFETIME = timedelta(days=90)
 
@@ -35,13 +35,14 @@ def bearer_token_middleware(
     """
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
-        has_token = request.headers.get("Authorization", "").lower().startswith("bearer ")
-        if has_token and request.path.startswith(("/api/", "/admin/api/")):
+        scheme = request.headers.get("Authorization", "").split(maxsplit=1)[:1]
+        if [word.lower() for word in scheme] == ["bearer"] and request.path.startswith(API_PREFIXES):
             try:
-                user = await sync_to_async(_user_of_token)(request)
+                user, token = await sync_to_async(_user_of_token)(request)
             except (AuthenticationFailed, UnicodeDecodeError):  # knox takes every token for UTF-8
                 return as_json(invalid_token())
             request.user = user
+            request.token = token.pk  # type: ignore[attr-defined]
             request.auser = _giver_of(user)
             request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # noqa: SLF001  # as Django's test client
         return await get_response(request)
@@ -50,11 +51,19 @@ def bearer_token_middleware(
     return middleware
 
 
-def _user_of_token(request: HttpRequest) -> User:
-    user, _ = TokenAuthentication().authenticate(request)
+def token_of(request: HttpRequest | Request) -> str:
+    """Return the key of the row of the valid token that says who asks; empty where none does.
+
+    Any other `Authorization` says nothing here.
+    """
+    return getattr(request, "token", "")
+
+
+def _user_of_token(request: HttpRequest) -> tuple[User, AuthToken]:
+    user, token = TokenAuthentication().authenticate(request)
     if not isinstance(user, User):
         raise AuthenticationFailed
-    return user
+    return user, token
 
 
 def _giver_of(user: User) -> Callable[[], Awaitable[User]]:

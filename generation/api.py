@@ -39,9 +39,11 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
             "cached_tokens",
             "tokens_estimated",
         ]
+        read_only_fields = fields
 
 
 class GenerationSerializer(serializers.ModelSerializer[Generation]):
+    authored_because = serializers.ChoiceField(Generation.AuthoredBecause.choices, allow_blank=True)
     attempts = serializers.SerializerMethodField()
 
     @extend_schema_field(AttemptSerializer(many=True))
@@ -68,6 +70,7 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
             "finished_at",
             "attempts",
         ]
+        read_only_fields = fields
 
 
 class GenerationDetail(RetrieveAPIView[Generation]):

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 
 CONTENT_TYPE = "text/event-stream"
 # Sent at once, so that a proxy and the browser have a first byte to pass on: how long to wait before coming back,
@@ -35,6 +35,15 @@ def _one_line(data: object) -> str:
     return json_text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
+HEADERS = {
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",  # nginx would hold the text back
+    # Nothing may compress it either: small frames would be buffered and grow. HAProxy heeds `no-transform`; nginx and
+    # Caddy 2.6, told to compress every type, skip only what names an encoding already; this one is none.
+    "Content-Encoding": "identity",
+}
+
+
 class _Events(StreamingHttpResponse):
     """Spares every event two generators of Django's, which turn into bytes what is bytes already."""
 
@@ -50,15 +59,12 @@ def stream_response(frames: AsyncGenerator[bytes, None]) -> StreamingHttpRespons
     They are to begin with `release_request_resources`, so that an open stream holds neither thread nor database
     connection, and OPENING.
     """
-    return _Events(
-        frames,
-        content_type=CONTENT_TYPE,
-        headers={
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",  # nginx would hold the text back
-            "Content-Encoding": "identity",  # and nothing may compress it: small frames would be buffered and grow
-        },
-    )
+    return _Events(frames, content_type=CONTENT_TYPE, headers=HEADERS)
+
+
+def headers_of_a_stream() -> HttpResponse:
+    """Return the answer to HEAD: what a stream would say of itself, and nothing begun."""
+    return HttpResponse(content_type=CONTENT_TYPE, headers=HEADERS)
 
 
 async def release_request_resources() -> None:

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
+from accounts.access import Access, access_of
 from generation import budget, producer, sse, viewer
 from generation.cursor import START, Cursor, event_namer, parse_event_id
 from generation.models import Generation
@@ -80,8 +81,11 @@ async def respond(
     cursor = requested_cursor(request, generation)
     if cursor is not None and viewer.has_seen_everything(generation, after=cursor):
         return HttpResponse(status=204)
+    if request.method == "HEAD":
+        return sse.headers_of_a_stream()
     language = translation.get_language()
-    return sse.stream_response(_frames(generation, cursor, language=language, when_ended=when_ended))
+    access = await access_of(request)
+    return sse.stream_response(_frames(generation, cursor, access=access, language=language, when_ended=when_ended))
 
 
 def refuse_if_full(user_id: int) -> None:
@@ -112,7 +116,7 @@ def counted(user_id: int) -> Iterator[None]:
 
 
 async def _frames(
-    generation: Generation, cursor: Cursor | None, *, language: str, when_ended: Callable[[], None]
+    generation: Generation, cursor: Cursor | None, *, access: Access, language: str, when_ended: Callable[[], None]
 ) -> AsyncGenerator[bytes, None]:
     presentation = _presentations.get(generation.kind) or PlainText()
     generation_id = generation.pk
@@ -128,7 +132,7 @@ async def _frames(
             del opening
         # What was read to answer the request, the whole simulation perhaps, is not to be held as long as the stream.
         del generation
-        async with aclosing(viewer.view(generation_id, after=cursor)) as events:
+        async with aclosing(viewer.view(generation_id, after=cursor, access=access)) as events:
             async for event in events:
                 if isinstance(event, viewer.End):
                     event_type, data = await offload(_ending, presentation, event.generation, language)

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from accounts.access import Access
 from generation import producer, watch
 from generation.cursor import START, Cursor
 from generation.log import Channel
@@ -67,17 +68,20 @@ Growth = Text | Reset | Silence | Reconnect
 Event = Growth | End
 
 
-async def view(generation_id: uuid.UUID, *, after: Cursor) -> AsyncGenerator[Event, None]:
+async def view(generation_id: uuid.UUID, *, after: Cursor, access: Access | None = None) -> AsyncGenerator[Event, None]:
     """Yield everything behind `after`, each once, and last an End.
 
-    Ends without one if the row is deleted, if its person is no longer active, if this process is leaving (after a
-    Reconnect), or after a few minutes.
+    Ends without one if the row is deleted, if its person is no longer active, if the access ends, if this process is
+    leaving (after a Reconnect), or after a few minutes.
     """
     loop = asyncio.get_running_loop()
     leave_at = loop.time() + LONGEST_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
     shown = after
-    with producer.event_log.follow(generation_id) as channel, watch.over(generation_id, channel.wake) as watched:
-        while loop.time() < leave_at:
+    with (
+        producer.event_log.follow(generation_id) as channel,
+        watch.over(generation_id, channel.wake, access=access) as watched,
+    ):
+        while loop.time() < leave_at and not watched.is_refused:
             if producer.is_leaving():
                 yield Reconnect(shown)
                 return
@@ -114,7 +118,7 @@ def _row(generation_id: uuid.UUID) -> Generation | None:
 
 def _grows(channel: Channel, watched: Watched) -> bool:
     """Say whether what is to come will come through the channel, as far as is known."""
-    return not (channel.ended or watched.is_in_doubt or producer.is_leaving())
+    return not (channel.ended or watched.is_in_doubt or watched.is_refused or producer.is_leaving())
 
 
 def _news(channel: Channel, watched: Watched, *, after: Cursor) -> list[Text | Reset | Silence]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 
+from accounts.access import Access, in_force
 from generation.models import Generation
 from generation.offload import offload
 
@@ -26,12 +27,15 @@ ROUNDS = 15
 
 @dataclass(eq=False, slots=True)
 class Watched:
-    """What a viewer is told: that it is time to say something, and whether it should look at its row."""
+    """What a viewer is told: that it is time to say something, whether it should look at its row, and whether what it
+    was let in by has ended."""
 
     generation_id: uuid.UUID
     wake: Callable[[], None]
+    access: Access | None = None
     is_due: bool = False
     is_in_doubt: bool = False
+    is_refused: bool = False
 
 
 _rounds: list[set[Watched]] = [set() for _ in range(ROUNDS)]
@@ -41,9 +45,9 @@ _watching: set[asyncio.Task[None]] = set()
 
 
 @contextmanager
-def over(generation_id: uuid.UUID, wake: Callable[[], None]) -> Iterator[Watched]:
+def over(generation_id: uuid.UUID, wake: Callable[[], None], *, access: Access | None = None) -> Iterator[Watched]:
     """Have a viewer woken every LOOK_SECONDS for as long as the context lasts."""
-    watched = Watched(generation_id, wake)
+    watched = Watched(generation_id, wake, access)
     members = next(_next_round)
     members.add(watched)
     if all(task.done() for task in _watching):
@@ -72,10 +76,12 @@ async def _watch() -> None:
 async def _look(members: Collection[Watched]) -> None:
     try:
         goes_on = await offload(Generation.objects.going_on, {watched.generation_id for watched in members})
+        let_in = await offload(in_force, {watched.access for watched in members if watched.access})
     except Exception:  # texts grow without it, and the next look may succeed
         logger.exception("open streams could not be looked at")
         return
     for watched in members:
-        if watched.generation_id not in goes_on:
-            watched.is_in_doubt = True
+        watched.is_refused = watched.access is not None and watched.access not in let_in
+        watched.is_in_doubt |= watched.generation_id not in goes_on
+        if watched.is_refused or watched.is_in_doubt:
             watched.wake()

@@ -11,6 +11,7 @@ class ProfessionSerializer(serializers.ModelSerializer[Profession]):
     class Meta:
         model = Profession
         fields = ["id", "slug", "language", "title", "tagline", "description", "task_count", "total_minutes"]
+        read_only_fields = fields
 
 
 class ProfessionList(generics.ListAPIView[Profession]):

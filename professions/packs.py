@@ -5,19 +5,26 @@ pack twice changes nothing either: profession, briefs and criteria are found aga
 """
 
 import re
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from django.db import models, transaction
 
+from professions import plain_yaml
 from professions.models import MOST_MINUTES, MOST_POINTS, Brief, Criterion, Level, Profession, problem_with_levels
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "packs"
 Row = TypeVar("Row", bound=models.Model)
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+# Ten times what the longest shipped pack has. Reading takes a second for each half of this.
+LARGEST_BYTES = 256 * 1024
+MOST_ENTRIES = 100
+MOST_FAULTS = 20
 
 
 class PackError(Exception):
@@ -74,7 +81,9 @@ class _Reader:
             self.shapeless.append(place)
             return {}
         for name in sorted(set(map(str, value)) - known):
-            self.fault(f"{place}.{name}", f"remove it or correct its name; known are {', '.join(sorted(known))}")
+            self.fault(
+                f"{place}.{_shown(name)}", f"remove it or correct its name; known are {', '.join(sorted(known))}"
+            )
         return value
 
     def text(self, source: dict[str, Any], name: str, place: str, *, longest: int | None = None) -> str:
@@ -90,13 +99,13 @@ class _Reader:
     def slug(self, source: dict[str, Any], place: str) -> str:
         value = self.text(source, "slug", place, longest=50)
         if value and not SLUG.fullmatch(value):
-            self.fault(f"{place}.slug", f"use small letters, digits and single hyphens; it is {value!r}")
+            self.fault(f"{place}.slug", f"use small letters, digits and single hyphens; it is {reprlib.repr(value)}")
         return value
 
     def number(self, source: dict[str, Any], name: str, place: str, *, least: int, most: int) -> int | None:
         value = source.get(name)
         if type(value) is not int or not least <= value <= most:
-            self.fault(f"{place}.{name}", f"write a whole number from {least} to {most}; it is {value!r}")
+            self.fault(f"{place}.{name}", f"write a whole number from {least} to {most}; it is {reprlib.repr(value)}")
             return None
         return value
 
@@ -105,11 +114,19 @@ class _Reader:
         if not isinstance(value, list) or not value:
             self.fault(f"{place}.{name}", "write a list with at least one entry")
             return []
+        if len(value) > MOST_ENTRIES:
+            self.fault(f"{place}.{name}", f"write {MOST_ENTRIES} entries at most; it has {len(value)}")
+            return []
         return [(f"{place}.{name}[{number}]", entry) for number, entry in enumerate(value, start=1)]
 
     def unique(self, slugs: list[str], place: str) -> None:
         for slug in sorted({slug for slug in slugs if slug and slugs.count(slug) > 1}):
             self.fault(place, f"give each entry a slug of its own; {slug!r} occurs {slugs.count(slug)} times")
+
+
+def _shown(name: str) -> str:
+    """Return a name as it is, unless it would fill or upset a terminal."""
+    return name if re.fullmatch(r"[\w .-]{1,50}", name) else reprlib.repr(name)
 
 
 def read_pack(path: Path) -> ProfessionPack:
@@ -119,17 +136,23 @@ def read_pack(path: Path) -> ProfessionPack:
         PackError: with one line for each fault, `file: place: remedy`.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+        text = content[:LARGEST_BYTES].decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PackError(f"{path}: cannot be read ({error}); name a UTF-8 file or a folder that holds some") from error
+    if len(content) > LARGEST_BYTES:
+        raise PackError(f"{path}: shorten it to {LARGEST_BYTES} bytes; a profession with ten briefs has 50,000")
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date such as 2026-02-30
+        document = plain_yaml.parse(text)
+    except plain_yaml.PlainYAMLError as error:
         raise PackError(f"{path}: is not YAML; mend this place: {error}") from error
     reader = _Reader()
     pack = _profession(reader, document, path)
     if reader.faults:
-        raise PackError("\n".join(f"{path}: {fault}" for fault in reader.faults))
+        told = [f"{path}: {fault}" for fault in reader.faults[:MOST_FAULTS]]
+        more = len(reader.faults) - len(told)
+        raise PackError("\n".join(told + [f"{path}: mend these first; there are {more} more"] * bool(more)))
     return pack
 
 
@@ -139,7 +162,8 @@ def _profession(reader: _Reader, document: Any, path: Path) -> ProfessionPack:
     source = reader.mapping(document, place, known={"format", "slug", "language", "title", "briefs", *texts})
     if source.get("format") != FORMAT:
         reader.fault(
-            f"{place}.format", f"write {FORMAT}, the format this version reads; it is {source.get('format')!r}"
+            f"{place}.format",
+            f"write {FORMAT}, the format this version reads; it is {reprlib.repr(source.get('format'))}",
         )
     briefs = [_brief(reader, entry, where) for where, entry in reader.entries(source, "briefs", place)]
     reader.unique([brief.slug for brief in briefs], f"{place}.briefs")

@@ -10,6 +10,8 @@ from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils import translation
 from rest_framework import serializers
 
+from accounts import second_factor
+from accounts.access import Access, access_of
 from accounts.current import asigned_in
 from accounts.models import User
 from generation import sse, streams, viewer
@@ -20,13 +22,14 @@ from generation.streams import EventData
 from generation.upstream.faults import FAULTS
 from professions import variants
 from professions.models import Brief, Variant
+from simulator.fields import IdField, StrictCharField
 from simulator.problems import FORBIDDEN, Problem, in_both_languages, json_body, json_view
 
 
 class VariantsSerializer(serializers.Serializer[None]):
-    brief_id = serializers.IntegerField()
+    brief_id = IdField()
     models = serializers.ListField(
-        child=serializers.CharField(max_length=120), required=False, max_length=variants.MOST_VARIANTS
+        child=StrictCharField(max_length=120), required=False, max_length=variants.MOST_VARIANTS
     )
 
 
@@ -49,11 +52,13 @@ async def variants_stream(request: HttpRequest) -> HttpResponseBase:
     form = VariantsSerializer(data=json_body(request))
     form.is_valid(raise_exception=True)
     wanted = form.validated_data
-    begun = await sync_to_async(_begin)(user, wanted["brief_id"], wanted.get("models", ()))
-    return sse.stream_response(_side_by_side(begun, user_id=user.pk, language=translation.get_language()))
+    begun = await sync_to_async(_begin)(request, user, wanted["brief_id"], wanted.get("models", ()))
+    access = await access_of(request)
+    return sse.stream_response(_side_by_side(begun, access=access, language=translation.get_language()))
 
 
-def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
+def _begin(request: HttpRequest, user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
+    second_factor.require(request)
     if not user.is_staff or not user.has_perm("professions.change_brief"):
         raise Problem(FORBIDDEN, code="forbidden", status=403)
     brief = Brief.objects.select_related("profession").filter(pk=brief_id).first()
@@ -62,22 +67,22 @@ def _begin(user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
     return variants.begin(brief, models=models, staff=user)
 
 
-async def _side_by_side(begun: Sequence[Variant], *, user_id: int, language: str) -> AsyncGenerator[bytes, None]:
+async def _side_by_side(begun: Sequence[Variant], *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
     """Yield the frames of all variants as they come; ends when the last of them has ended."""
-    with streams.counted(user_id):
+    with streams.counted(access.user_id):
         await sse.release_request_resources()
         yield sse.OPENING
-        async with aclosing(_merged(begun, language=language)) as frames:
+        async with aclosing(_merged(begun, access=access, language=language)) as frames:
             async for frame in frames:
                 yield frame
 
 
-async def _merged(begun: Sequence[Variant], *, language: str) -> AsyncGenerator[bytes, None]:
+async def _merged(begun: Sequence[Variant], *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
     frames: asyncio.Queue[bytes | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     # A context of their own: the request's holds an executor that is shut down.
     columns = [
-        loop.create_task(_follow(variant, frames, language=language), context=contextvars.Context())
+        loop.create_task(_follow(variant, frames, access=access, language=language), context=contextvars.Context())
         for variant in begun
     ]
     try:
@@ -91,23 +96,23 @@ async def _merged(begun: Sequence[Variant], *, language: str) -> AsyncGenerator[
         await asyncio.gather(*columns, return_exceptions=True)
 
 
-async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, language: str) -> None:
+async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, access: Access, language: str) -> None:
     """Put a variant's frames into the queue, and None behind the last."""
     try:
-        async for frame in _frames(variant, language=language):
+        async for frame in _frames(variant, access=access, language=language):
             frames.put_nowait(frame)
     finally:
         frames.put_nowait(None)
 
 
-async def _frames(variant: Variant, *, language: str) -> AsyncGenerator[bytes, None]:
+async def _frames(variant: Variant, *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
     generation = variant.generation
     name = event_namer(generation.pk)
     marks: EventData = {"variant": variant.number}
     about: EventData = {**marks, "generation_id": str(generation.pk)}
     opening = {**about, "model": generation.only_model, "source": generation.source}
     yield sse.frame("metadata", opening, event_id=name(START))
-    async with aclosing(viewer.view(generation.pk, after=START)) as events:
+    async with aclosing(viewer.view(generation.pk, after=START, access=access)) as events:
         async for event in events:
             if isinstance(event, viewer.End):
                 event_type, data = await offload(_ending, event.generation, language)

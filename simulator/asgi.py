@@ -3,56 +3,80 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, MutableMapping
+import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from django.core.asgi import get_asgi_application
 
+from simulator.environment import UnusableSettings
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "simulator.settings")
-site = get_asgi_application()
+os.umask(0o077)  # as in manage.py
+try:
+    site = get_asgi_application()
+except UnusableSettings as unusable:
+    sys.exit(str(unusable))
+
+from django.conf import settings  # noqa: E402
 
 from generation import process  # noqa: E402  # needs the apps to be there
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
+from simulator.bodies import bounded  # noqa: E402  # needs the settings
+from simulator.policy import missing, policy  # noqa: E402
+from simulator.proxies import BehindProxies, Message, Receive, Send  # noqa: E402
 
 # Until its first byte a stream holds a thread and mostly a database connection, as any request does. After a restart
 # all readers come back at the same moment, so only so many of them are let in at a time.
 _turns = asyncio.Semaphore(12)
+_policy, _policy_over_https = policy(secure=False), policy(secure=True)
 
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _live(receive, send)
-    elif scope["method"] == "GET" and scope["path"].endswith("/stream"):
-        await _in_turn(scope, receive, send)
     else:
-        await site(scope, receive, send)  # type: ignore[arg-type]  # asgiref's types of the same things
+        scope, receive = await bounded(scope, receive)
+        await _behind_proxies(scope, receive, send)
 
 
-async def _in_turn(scope: Message, receive: Receive, send: Send) -> None:
-    """Serve a request once it is its turn, which ends with the first byte of the answer."""
-    await _turns.acquire()
-    is_its_turn = True
+async def _answer(scope: Message, receive: Receive, send: Send) -> None:
+    """Answer a request with the policy's headers, a new stream once it is its turn, which ends with the first byte."""
+    has_turn = scope["method"] == "GET" and scope["path"].endswith("/stream")
+    has_begun = False
 
     def end_turn() -> None:
-        nonlocal is_its_turn
-        if is_its_turn:
-            is_its_turn = False
+        nonlocal has_turn
+        if has_turn:
+            has_turn = False
             _turns.release()
 
     async def send_on(message: Message) -> None:
-        if is_its_turn and message["type"] == "http.response.body":
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
+            headers = list(message.get("headers", ()))
+            wanted = _policy_over_https if scope["scheme"] == "https" else _policy
+            message["headers"] = headers + missing(wanted, headers)
+        elif has_turn:
             end_turn()
         await send(message)
 
+    if has_turn:
+        await _turns.acquire()
     try:
-        await site(scope, receive, send_on)  # type: ignore[arg-type]
+        await site(scope, receive, send_on)  # type: ignore[arg-type]  # asgiref's types of the same things
+    except Exception:
+        if not has_begun:
+            plain = [(b"content-type", b"text/plain"), (b"content-length", b"21")]
+            await send_on({"type": "http.response.start", "status": 500, "headers": plain})
+            await send_on({"type": "http.response.body", "body": b"Internal Server Error"})
+        raise  # for the server, which logs it and ends the connection
     finally:
         end_turn()
+
+
+_behind_proxies = BehindProxies(_answer, settings.TRUSTED_PROXIES)
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
+
+MISSPELLED = "simulator.W001"
 
 
 @register()
@@ -45,6 +48,19 @@ def the_second_provider_has_a_model(app_configs: Sequence[Any] | None, **kwargs:
 
 
 @register()
+def preloading_covers_subdomains(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    if not settings.SECURE_HSTS_PRELOAD or settings.SECURE_HSTS_INCLUDE_SUBDOMAINS:
+        return []
+    return [
+        Error(
+            "HSTS_PRELOAD is on without HSTS_INCLUDE_SUBDOMAINS, and browsers' lists take no site without subdomains.",
+            hint="Turn on HSTS_INCLUDE_SUBDOMAINS if every subdomain speaks https, else turn HSTS_PRELOAD off.",
+            id="simulator.E010",
+        )
+    ]
+
+
+@register()
 def many_processes_share_a_log(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     if settings.WORKERS <= 1 or settings.REDIS_URL:
         return []
@@ -54,5 +70,28 @@ def many_processes_share_a_log(app_configs: Sequence[Any] | None, **kwargs: Any)
             "process than the one that writes would see no text grow, and each would take the others for dead.",
             hint="Set REDIS_URL, or serve with one process (--workers 1, WEB_CONCURRENCY unset).",
             id="simulator.E002",
+        )
+    ]
+
+
+@register()
+def names_are_known(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    return [
+        CheckWarning(
+            f"{name} is not a setting of this site and changes nothing.", hint=f"{meant} is.", id="simulator.W001"
+        )
+        for name, meant in settings.MISSPELLED_NAMES.items()
+    ]
+
+
+@register()
+def hosts_are_named(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    if "*" not in settings.ALLOWED_HOSTS:
+        return []
+    return [
+        CheckWarning(
+            "ALLOWED_HOSTS is *, so a stranger chooses the address that links in mails name.",
+            hint="Name the hosts, such as ALLOWED_HOSTS=try.example.org,192.168.1.20.",
+            id="simulator.W002",
         )
     ]

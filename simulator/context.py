@@ -7,4 +7,8 @@ from generation.upstream import candidates
 
 
 def site(request: HttpRequest) -> dict[str, bool]:
-    return {"allow_guests": settings.ALLOW_GUESTS, "writes_with_model": candidates.any_configured()}
+    return {
+        "allow_guests": settings.ALLOW_GUESTS,
+        "sends_mail": settings.SENDS_MAIL,
+        "writes_with_model": candidates.any_configured(),
+    }

@@ -1,19 +1,41 @@
-"""For load balancers and supervisors."""
+"""For load balancers and supervisors, who ask by address, over http, with GET or HEAD."""
 
 import redis
+from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.db import DatabaseError, connection
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.utils.decorators import async_only_middleware
+
+from simulator.middleware import GetResponse
 
 REDIS_SECONDS = 2.0
 
 
-async def alive(request: HttpRequest) -> HttpResponse:
+@async_only_middleware
+def answer_supervisors(get_response: GetResponse) -> GetResponse:
+    """Answer /healthz and /readyz before anything looks at the host, the scheme or a session."""
+
+    async def middleware(request: HttpRequest) -> HttpResponseBase:
+        if request.path not in {"/healthz", "/readyz"}:
+            return await get_response(request)
+        if request.method not in {"GET", "HEAD"}:
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        response = alive() if request.path == "/healthz" else await sync_to_async(ready)()
+        response["Content-Length"] = str(len(response.content))
+        response["Cache-Control"] = "no-store"
+        return response
+
+    markcoroutinefunction(middleware)
+    return middleware
+
+
+def alive() -> HttpResponse:
     return HttpResponse("ok\n", content_type="text/plain")
 
 
-def ready(request: HttpRequest) -> HttpResponse:
-    """Say whether the database, and Redis where it is used, answer."""
+def ready() -> HttpResponse:
+    """Return whether the database, and Redis where it is used, answer."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -1,14 +1,19 @@
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from csp.middleware import CSPMiddleware
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
 from django.middleware.common import CommonMiddleware
 from django.middleware.locale import LocaleMiddleware
+from django.urls import is_valid_path
 from django.utils.decorators import async_only_middleware
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.http import escape_leading_slashes
+
+from simulator.problems import API_PREFIXES
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
@@ -58,7 +63,33 @@ class Language(OnTheLoop, LocaleMiddleware):
 
 
 class Common(OnTheLoop, CommonMiddleware):
-    pass
+    """Also lead a page's address with a slash too many or too few at its end to where it means.
+
+    Pages have no slash at the end, the admin and allauth have one. Addresses of the API are exact.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if response.status_code == 404 and request.method in {"GET", "HEAD"}:
+            meant = _meant(request.path)
+            if meant is not None:
+                query = request.META["QUERY_STRING"]
+                response = HttpResponsePermanentRedirect(escape_leading_slashes(quote(meant)) + (query and f"?{query}"))
+        if request.method == "HEAD" and not getattr(response, "content", None):
+            return response  # whoever answered without a body did not know its length
+        return super().process_response(request, response)
+
+
+def _meant(path: str) -> str | None:
+    """Return the page's address that differs from `path` in the slashes at its end alone."""
+    if path.startswith(API_PREFIXES):
+        return None
+    bare = path.rstrip("/")
+    for other in (bare, f"{bare}/"):
+        match = bare and other != path and is_valid_path(other)
+        # Not the view that the admin keeps for everything it does not know.
+        if match and getattr(match.func, "should_append_slash", True):
+            return other
+    return None
 
 
 class Person(OnTheLoop, AuthenticationMiddleware):

@@ -7,6 +7,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, ParamSpec
 
@@ -15,8 +16,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Js
 from django.shortcuts import render
 from django.utils import translation
 from django.utils.functional import Promise
+from django.utils.http import parse_header_parameters
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions as drf
+from rest_framework.request import Request
+
+API_PREFIXES = ("/api/", "/admin/api/")
 
 Text = str | Promise
 Fields = Mapping[str, list[str]]
@@ -75,9 +80,17 @@ FORBIDDEN = _("You may not do this.")
 NOT_FOUND = _("There is nothing here, or it belongs to somebody else.")
 CSRF_FAILED = _("The form's security token is missing or out of date. Reload the page and try again.")
 PARSE_ERROR = _("The body is not JSON. Send one JSON object in UTF-8.")
+HALF_CHARACTER = _("The body holds half a surrogate pair, such as \\ud800, which is no character. Send whole ones.")
 NOT_AN_OBJECT = _("Send one JSON object with “Content-Type: application/json”.")
+WRONG_METHOD = _("This address does not take this method; “Allow” lists those it takes.")
+NOT_UNDERSTOOD = _("The request cannot be understood.")
+INVALID = _("Some of what you sent cannot be used.")
 TOO_LARGE = _("What you sent is too large.")
 BROKEN = _("Something went wrong on our side. Nothing you handed in is lost; try again.")
+
+
+def wrong_method() -> Problem:
+    return Problem(WRONG_METHOD, code="method_not_allowed", status=405)
 
 
 def invalid_token() -> Problem:
@@ -86,40 +99,57 @@ def invalid_token() -> Problem:
 
 
 def from_exception(exception: Exception) -> Problem | None:
-    """Say which problem an exception of Django or DRF is; None for one that is a bug of ours."""
+    """Return the problem that an exception of Django or DRF is; None for one that is a bug of ours."""
     match exception:
         case Problem():
             return exception
         case Http404():
             return Problem(NOT_FOUND, code="not_found", status=404)
+        case PermissionDenied():
+            return Problem(FORBIDDEN, code="forbidden", status=403)
+        case drf.APIException():
+            return _from_drf(exception)
+        case _:
+            return None
+
+
+def _from_drf(exception: drf.APIException) -> Problem:
+    """Return DRF's refusals in our own words: its exceptions hold theirs translated already, without the English."""
+    match exception:
         case drf.NotAuthenticated():
             return Problem(NOT_SIGNED_IN, code="not_authenticated", status=401)
         case drf.AuthenticationFailed():
             return invalid_token()
         case drf.PermissionDenied() if str(exception.detail).startswith("CSRF Failed"):
             return Problem(CSRF_FAILED, code="csrf_failed", status=403)
-        case PermissionDenied() | drf.PermissionDenied():
+        case drf.PermissionDenied():
             return Problem(FORBIDDEN, code="forbidden", status=403)
+        case drf.NotFound():
+            return Problem(NOT_FOUND, code="not_found", status=404)
         case drf.ValidationError():
-            return Problem(_("Some of what you sent cannot be used."), code="invalid", fields=_fields(exception.detail))
-        case drf.APIException():
-            code = exception.get_codes()
-            return Problem(
-                str(exception.detail),
-                code=code if isinstance(code, str) else "bad_request",
-                status=exception.status_code,
-            )
+            return Problem(INVALID, code="invalid", fields=_fields(exception.detail))
+        case drf.MethodNotAllowed():
+            return wrong_method()
         case _:
-            return None
+            return Problem(NOT_UNDERSTOOD, status=exception.status_code)
 
 
 def _fields(detail: Any) -> Fields:
-    if isinstance(detail, Mapping):
-        return {
-            name: [str(text) for text in (texts if isinstance(texts, list) else [texts])]
-            for name, texts in detail.items()
-        }
-    return {"non_field_errors": [str(text) for text in detail]}
+    """Return the sentences of a validation error by the name of their field, such as `models.0` for one of a list."""
+    found: dict[str, list[str]] = {}
+
+    def add(name: str, part: Any) -> None:
+        if isinstance(part, Mapping):
+            for key, inner in part.items():
+                add(f"{name}.{key}" if name else str(key), inner)
+        elif isinstance(part, list):
+            for inner in part:
+                add(name, inner)
+        else:
+            found.setdefault(name or "non_field_errors", []).append(str(part))
+
+    add("", detail)
+    return found
 
 
 def as_response(exception: Exception, context: Mapping[str, object]) -> HttpResponse | None:
@@ -139,14 +169,20 @@ def as_json(problem: Problem) -> JsonResponse:
 
 
 def json_view(method: str) -> Callable[[AsyncView[P]], AsyncView[P]]:
-    """Make an asynchronous Django view answer one method, and let it raise what a DRF view may raise."""
+    """Make an asynchronous Django view answer one method, and let it raise what a DRF view may raise.
+
+    A view for GET gets HEAD too, and starts nothing for it.
+    """
+    methods = [method, "HEAD"] if method == "GET" else [method]
 
     def decorate(view: AsyncView[P]) -> AsyncView[P]:
         @functools.wraps(view)
         async def answered(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             try:
-                if request.method != method:
-                    raise drf.MethodNotAllowed(request.method or "")
+                if request.method == "OPTIONS":
+                    return HttpResponse(headers={"Allow": ", ".join([*methods, "OPTIONS"])})
+                if request.method not in methods:
+                    raise wrong_method()
                 return await view(request, *args, **kwargs)
             except (Problem, Http404, PermissionDenied, drf.APIException) as exception:
                 problem = from_exception(exception)
@@ -154,7 +190,7 @@ def json_view(method: str) -> Callable[[AsyncView[P]], AsyncView[P]]:
                     raise
                 response = as_json(problem)
                 if problem.status == 405:
-                    response["Allow"] = method
+                    response["Allow"] = ", ".join([*methods, "OPTIONS"])
                 return response
 
         return answered  # type: ignore[return-value]  # functools.wraps hides the parameters
@@ -162,59 +198,115 @@ def json_view(method: str) -> Callable[[AsyncView[P]], AsyncView[P]]:
     return decorate
 
 
-def json_body(request: HttpRequest) -> dict[str, object]:
-    """Read a JSON object from the request of a plain Django view, as strictly as DRF does it for its own."""
-    if request.content_type != "application/json":
-        raise drf.UnsupportedMediaType(request.content_type or "")
+def json_body(request: HttpRequest | Request) -> dict[str, object]:
+    """Read the JSON object in the body of a request; the one way for Django's views and DRF's, so that twins agree.
+
+    Raises: Problem: 415 for anything but unpacked JSON in UTF-8, 400 for what is not one object of whole characters.
+    """
+    media_type, parameters = parse_header_parameters(request.headers.get("Content-Type", ""))
+    is_packed = request.headers.get("Content-Encoding", "identity").lower() != "identity"
+    if media_type != "application/json" or parameters.get("charset", "utf-8").lower() != "utf-8" or is_packed:
+        raise Problem(NOT_AN_OBJECT, code="unsupported_media_type", status=415)
     body = parse_json(request.body)
     if not isinstance(body, dict):
-        raise Problem(NOT_AN_OBJECT, code="invalid", fields={"non_field_errors": [str(NOT_AN_OBJECT)]})
+        raise _unusable(NOT_AN_OBJECT)
     return body
 
 
 def parse_json(data: bytes) -> object:
-    """Parse JSON as the standard has it: no NaN, no depth that exhausts the interpreter. Raises drf.ParseError."""
+    """Parse JSON as the standard has it, and only what every reader of it reads alike.
+
+    Raises: Problem: 400 for NaN and numbers beyond any float, a name that occurs twice in an object, a depth that
+    exhausts the interpreter, and half a surrogate pair.
+    """
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(
+            data.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_without_duplicates,
+        )
     except (ValueError, RecursionError) as error:
-        raise drf.ParseError(str(PARSE_ERROR)) from error
+        raise Problem(PARSE_ERROR, code="parse_error") from error
+    if b"\\u" in data:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise _unusable(HALF_CHARACTER) from error
+    return value
+
+
+def _unusable(message: Text) -> Problem:
+    return Problem(message, code="invalid", fields={"non_field_errors": [str(message)]})
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _wants_json(request: HttpRequest) -> bool:
-    return request.path.startswith(("/api/", "/admin/api/"))
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is beyond any float")
+    return number
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return found
+
+
+def nothing_here(request: HttpRequest, address: str) -> HttpResponse:
+    raise Http404
+
+
+def wants_json(request: HttpRequest) -> bool:
+    return f"{request.path}/".startswith(API_PREFIXES)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(CSRF_FAILED, code="csrf_failed", status=403))
-    return render(request, "403_csrf.html", status=403)
+    return render(request, "403_csrf.html", {"fields": _fields_to_send_again(request)}, status=403)
+
+
+def _fields_to_send_again(request: HttpRequest) -> list[tuple[str, str]] | None:
+    """Return what a form of this site held, so that nothing typed is lost; None where it is not to be shown again.
+
+    That is a password, and whatever a page of another origin sent.
+    """
+    if request.headers.get("Origin") != f"{request.scheme}://{request.get_host()}":
+        return None
+    fields = [(name, value) for name, values in request.POST.lists() for value in values]
+    if any("password" in name.lower() for name, _value in fields):
+        return None
+    return [(name, value) for name, value in fields if name != "csrfmiddlewaretoken"]
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _wants_json(request):
-        if isinstance(exception, RequestDataTooBig):
+    is_too_large = isinstance(exception, RequestDataTooBig)
+    if wants_json(request):
+        if is_too_large:
             return as_json(Problem(TOO_LARGE, code="too_large", status=413))
-        return as_json(Problem(_("The request cannot be understood.")))
-    return render(request, "400.html", status=400)
+        return as_json(Problem(NOT_UNDERSTOOD))
+    return render(request, "400.html", status=413 if is_too_large else 400)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(FORBIDDEN, code="forbidden", status=403))
     return render(request, "403.html", status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(NOT_FOUND, code="not_found", status=404))
     return render(request, "404.html", status=404)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return as_json(Problem(BROKEN, code="server_error", status=500))
     return render(request, "500.html", status=500)

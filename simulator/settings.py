@@ -4,147 +4,80 @@ The names, meanings and defaults are in README.md. A value that cannot be used s
 says what to write instead; two values that contradict each other are system checks (simulator/checks.py).
 """
 
-import os
-import re
-import secrets
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import django_stubs_ext
-import environ
 from corsheaders.defaults import default_headers
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
+
+from simulator import var_folder
+from simulator.environment import Environment, host_of
 
 django_stubs_ext.monkeypatch()  # lets classes such as ModelAdmin say which model they are for
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
-env.read_env(BASE_DIR / ".env")
+env = Environment.load(BASE_DIR / ".env")
+_seconds, _whole_number, _names, _switch = env.seconds, env.whole_number, env.names, env.switch
 
-VAR_DIR = Path(env.str("VAR_DIR", default="") or BASE_DIR / "var")
-
-
-def _public_address(value: str) -> tuple[str, str, str]:
-    """Split `SITE_URL` into scheme, host and origin (`scheme://host[:port]`)."""
-    address = re.fullmatch(r"(https?)://(\[[0-9a-f:]+\]|[\w.-]+)(:\d+)?", value, re.IGNORECASE)
-    if address is None:
-        raise ImproperlyConfigured(
-            f"SITE_URL is {value!r}; write the public address with its scheme and without a path, "
-            "such as https://try.example.org"
-        )
-    return address[1].lower(), address[2].lower(), value.lower()
-
-
-def _kept_secret_key(path: Path) -> str:
-    """Read the key kept in `path`, made on the first start and readable by the owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(64))
-    return path.read_text(encoding="ascii").strip()
-
-
-def _seconds(name: str, default: float, *, zero_is: str = "") -> float:
-    """Read a number of seconds; 0 only where it means something, which `zero_is` says."""
-    value: str = env.str(name, default="") or str(default)
-    # Not environ's own parser, which takes 2m for 2 and 1e3 for 13.
-    seconds = float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else -1.0
-    if seconds < 0 or (seconds == 0 and not zero_is):
-        what = f"a number of seconds, or 0 for {zero_is}" if zero_is else "a number of seconds above 0"
-        raise ImproperlyConfigured(f"{name} is {value!r}; write {what}")
-    return seconds
-
-
-def _whole_number(name: str, default: int, *, least: int) -> int:
-    value: str = env.str(name, default="") or str(default)
-    if not re.fullmatch(r"\d+", value) or int(value) < least:
-        raise ImproperlyConfigured(f"{name} is {value!r}; write a whole number, {least} or more")
-    return int(value)
-
-
-def _names(name: str, default: str = "") -> list[str]:
-    """Read a list whose parts are separated by commas."""
-    value: str = env.str(name, default="") or default
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def _switch(name: str, *, default: bool) -> bool:
-    value: str = env.str(name, default="") or str(default)
-    if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
-        raise ImproperlyConfigured(f"{name} is {value!r}; write on or off")
-    return value.lower() in {"1", "true", "yes", "on"}
-
-
-def _database(url: str) -> dict[str, Any]:
-    if url.partition("://")[0] not in {"sqlite", "postgres", "postgresql"}:
-        raise ImproperlyConfigured(
-            "DATABASE_URL cannot be used; write sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME"
-        )
-    settings: dict[str, Any] = env.db_url_config(url)
-    return settings
-
+VAR_DIR = env.path("VAR_DIR", BASE_DIR / "var", base=BASE_DIR)
 
 # Where the site is
-SITE_URL: str = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
-_scheme, _host, _origin = _public_address(SITE_URL)
+SITE_URL = env.site_url("SITE_URL", "http://127.0.0.1:8000")
+_scheme, _host = urlsplit(SITE_URL).scheme, host_of(SITE_URL)
 _https = _scheme == "https"
-_local = {"127.0.0.1", "localhost", "[::1]"}
 
 DEBUG = _switch("DEBUG", default=False)
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or sorted(_local if _host in _local else {_host})
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[]) or [_origin]
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS") or [_host]
+if not _https:  # whoever sits at the computer itself; an https site is reached through its proxy
+    ALLOWED_HOSTS = sorted({*ALLOWED_HOSTS, "127.0.0.1", "localhost", "[::1]"})
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", subdomains=True) or [SITE_URL]
+TRUSTED_PROXIES = env.proxies("TRUSTED_PROXIES", "127.0.0.1,::1,unix")
 
 # Database and shared services
-DATABASES = {"default": _database(env.str("DATABASE_URL", default="") or f"sqlite:///{VAR_DIR / 'db.sqlite3'}")}
-REDIS_URL: str = env.str("REDIS_URL", default="")
-WORKERS: int = env.int("WEB_CONCURRENCY", default=1)
+DATABASES = {"default": env.database("DATABASE_URL", VAR_DIR / "db.sqlite3", base=BASE_DIR)}
+REDIS_URL = env.redis_url("REDIS_URL")
+WORKERS = _whole_number("WEB_CONCURRENCY", 1, least=1, most=256)
+# What the URL says holds: its options come last.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    Path(DATABASES["default"]["NAME"]).parent.mkdir(parents=True, exist_ok=True)
     DATABASES["default"]["OPTIONS"] = {
         # A transaction takes the write lock when it begins: one that starts by reading and is upgraded later
         # fails with "database is locked" at once, whatever the time-out.
         "transaction_mode": "IMMEDIATE",
         "init_command": "PRAGMA journal_mode=WAL",
         "timeout": 30,
-    }
+    } | DATABASES["default"]["OPTIONS"]
     DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3")}
-if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    # A pool for each process: requests wait for a connection instead of opening one each.
-    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 30}}
+else:
+    DATABASES["default"]["OPTIONS"] = {
+        # A pool for each process: requests wait for a connection instead of opening one each.
+        "pool": {"min_size": 1, "max_size": 8, "timeout": 30},
+        "connect_timeout": 5,
+    } | DATABASES["default"]["OPTIONS"]
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if REDIS_URL:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "simulator.cache.CacheThatMayBeGone",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+        }
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Secrets
-SECRET_KEY: str = env.str("SECRET_KEY", default="")
-if not SECRET_KEY:
-    if REDIS_URL or DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3":
-        raise ImproperlyConfigured(
-            "SECRET_KEY is not set, and with PostgreSQL or Redis several processes have to share it; "
-            "write one of 50 characters or more into the environment"
-        )
-    SECRET_KEY = _kept_secret_key(VAR_DIR / "secret_key")
-if len(SECRET_KEY) < 50:
-    raise ImproperlyConfigured(
-        f"SECRET_KEY has {len(SECRET_KEY)} characters; 50 or more are needed. "
-        "`python -c 'import secrets; print(secrets.token_urlsafe(64))'` makes one"
-    )
+# Secrets; without one, a key is made below
+SECRET_KEY = env.secret_key("SECRET_KEY")
 
 # The language model
-OPENAI_API_KEYS = _names("OPENAI_API_KEYS") or _names("OPENAI_API_KEY")
-OPENAI_BASE_URL: str = env.str("OPENAI_BASE_URL", default="") or "https://api.openai.com/v1"
-OPENAI_MODEL: str = env.str("OPENAI_MODEL", default="").strip() or "gpt-4o-mini"
-OPENAI_FALLBACK_MODELS = _names("OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14")
-OPENROUTER_API_KEY: str = env.str("OPENROUTER_API_KEY", default="").strip()
-OPENROUTER_BASE_URL: str = env.str("OPENROUTER_BASE_URL", default="") or "https://openrouter.ai/api/v1"
-OPENROUTER_MODEL: str = env.str("OPENROUTER_MODEL", default="").strip()
-VARIANT_MODELS = _names("VARIANT_MODELS", "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini")
+OPENAI_API_KEYS = env.keys("OPENAI_API_KEYS") or env.keys("OPENAI_API_KEY")
+OPENAI_BASE_URL = env.service_url("OPENAI_BASE_URL", "https://api.openai.com/v1")
+OPENAI_MODEL = env.model("OPENAI_MODEL", "gpt-4o-mini")
+OPENAI_FALLBACK_MODELS = env.models("OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14")
+OPENROUTER_API_KEY = env.key("OPENROUTER_API_KEY")
+OPENROUTER_BASE_URL = env.service_url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1")
+OPENROUTER_MODEL = env.model("OPENROUTER_MODEL", "")
+VARIANT_MODELS = env.models("VARIANT_MODELS", "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini")
 LLM_TIMEOUT_SECONDS = _seconds("LLM_TIMEOUT_SECONDS", 120)
 LLM_FIRST_TOKEN_SECONDS = _seconds("LLM_FIRST_TOKEN_SECONDS", 20)
 LLM_IDLE_SECONDS = _seconds("LLM_IDLE_SECONDS", 30)
@@ -152,10 +85,15 @@ LLM_MAX_RETRIES = _whole_number("LLM_MAX_RETRIES", 6, least=1)
 LLM_HEDGE_SECONDS = _seconds("LLM_HEDGE_SECONDS", 0, zero_is="no second candidate")
 DAILY_TOKEN_BUDGET = _whole_number("DAILY_TOKEN_BUDGET", 0, least=0)
 USER_DAILY_TOKEN_BUDGET = _whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, least=0)
+GUEST_DAILY_TOKEN_BUDGET = _whole_number("GUEST_DAILY_TOKEN_BUDGET", 500_000, least=0)
 
 # Who may do what
 ALLOW_GUESTS = _switch("ALLOW_GUESTS", default=True)
-CORS_ALLOWED_ORIGINS: list[str] = [origin.strip() for origin in env.list("CORS_ORIGINS", default=[]) if origin.strip()]
+# A class of forty joins at once and some of it comes back in another browser; then one a minute.
+GUESTS_PER_ADDRESS_AND_HOUR = _whole_number("GUESTS_PER_ADDRESS_AND_HOUR", 60, least=0)
+FRESH_STARTS_PER_HOUR = _whole_number("FRESH_STARTS_PER_HOUR", 10, least=0)
+REQUIRE_STAFF_MFA = _switch("REQUIRE_STAFF_MFA", default=False)
+CORS_ALLOWED_ORIGINS = env.origins("CORS_ORIGINS")
 CORS_ALLOW_HEADERS = [*default_headers, "last-event-id"]
 CORS_EXPOSE_HEADERS = ["Retry-After"]
 CORS_URLS_REGEX = r"^/api/"
@@ -171,13 +109,14 @@ INSTALLED_APPS = [
     "simulator",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "knox",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "corsheaders",
     "csp",
-    "django.contrib.admin",
+    "simulator.apps.StaffAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -187,17 +126,23 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "simulator.health.answer_supervisors",
+    "simulator.hosts.known_methods_only",
+    "simulator.static_files.StaticFilesMiddleware",
+    "simulator.hosts.own_host_only",
     "django.middleware.security.SecurityMiddleware",
     "simulator.middleware.Policy",
-    "simulator.static_files.StaticFilesMiddleware",
     "simulator.middleware.not_stored_by_default",
     "corsheaders.middleware.CorsMiddleware",
     "simulator.middleware.Session",
+    "accounts.sessions.renewal_middleware",
     "simulator.middleware.Language",
     "simulator.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "simulator.bodies.refuse_large_bodies",
     "simulator.middleware.Person",
     "accounts.tokens.bearer_token_middleware",
+    "accounts.second_factor.staff_api_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -235,26 +180,43 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "accounts.passwords.EndTokens"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "simulations"
 LOGOUT_REDIRECT_URL = "catalogue"
-ACCOUNT_ADAPTER = "accounts.guests.GuestAwareAdapter"
+ACCOUNT_ADAPTER = "accounts.adapter.AccountAdapter"
+ACCOUNT_FORMS = {"change_password": "accounts.adapter.CountedChangePasswordForm"}
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_AUTHENTICATED_LOGIN_REDIRECTS = False  # a guest is logged in and may sign up; accounts/guests.py
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
-# A class of thirty sits behind one address: what is counted there must leave room for all of them at once,
-# while one account still slows down after five wrong passwords.
+# A class of thirty sits behind one address: what is counted there must leave room for all of them at once.
+# Wrong passwords and codes are counted by account, in the database (accounts/attempts.py).
 ACCOUNT_RATE_LIMITS = {
     "signup": "120/m/ip",
     "login": "300/m/ip",
-    "login_failed": "120/m/ip,5/5m/key",
-    "reset_password": "60/m/ip,5/m/key",
+    "login_failed": None,
+    "change_password": None,
+    "reauthenticate": None,
+    "reset_password": "60/m/ip",
+    "reset_password_from_key": "60/m/ip",
 }
+MFA_ADAPTER = "accounts.second_factor.Adapter"
+MFA_FORMS = {
+    "authenticate": "accounts.second_factor.CountedAuthenticateForm",
+    "reauthenticate": "accounts.second_factor.CountedReauthenticateForm",
+    "activate_totp": "accounts.second_factor.UsedOnceActivateForm",
+}
+MFA_TOTP_ISSUER = f"Profession simulator ({_host})"
+MFA_TOTP_TOLERANCE = 1  # half a minute: telephones' clocks differ
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # no address here is ever verified
 # Without EMAIL_URL no mail is sent, and none is written to the log, where a link to a new password would lie open.
-vars().update(env.email_url("EMAIL_URL", default="dummymail://"))
+SENDS_MAIL = bool(env.text("EMAIL_URL"))
+vars().update(env.email("EMAIL_URL", "dummymail://"))
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = f"Profession simulator <noreply@{_host}>"
 
 REST_KNOX = {
@@ -268,7 +230,9 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.tokens.SessionOrToken"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["simulator.parsers.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],  # for the schema; json_body reads the bodies
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "simulator.negotiation.AlwaysAnswer",
+    "DEFAULT_METADATA_CLASS": "simulator.negotiation.NoMetadata",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "simulator.problems.as_response",
     "UNICODE_JSON": True,
@@ -277,11 +241,16 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Profession simulator",
     "DESCRIPTION": "Try on a profession: tasks and reports, whole or streamed as Server-Sent Events.",
     "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",  # the first that can describe what is inside an event
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "simulator.schema.add_streams"],
-    "ENUM_NAME_OVERRIDES": {"GenerationStatusEnum": "generation.models.Generation.Status"},
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "simulator.schema.complete"],
+    "ENUM_NAME_OVERRIDES": {
+        "GenerationStatusEnum": "generation.models.Generation.Status",
+        "SourceEnum": "generation.models.Generation.Source",
+        "AuthoredBecauseEnum": "generation.models.Generation.AuthoredBecause",
+    },
 }
 
 # Languages
@@ -291,6 +260,10 @@ LOCALE_PATHS = [BASE_DIR / "locale"]
 USE_I18N = True
 USE_TZ = True
 TIME_ZONE = "UTC"
+
+# What a page or a mail about an error may show
+DEFAULT_EXCEPTION_REPORTER = "simulator.hiding.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "simulator.hiding.Filter"
 
 # Static files
 STATIC_URL = "static/"
@@ -309,6 +282,7 @@ WHITENOISE_KEEP_ONLY_HASHED_FILES = False
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = True
@@ -317,12 +291,15 @@ LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the cookie's name has no setting
 CSRF_FAILURE_VIEW = "simulator.problems.csrf_failure"
+_hsts_subdomains = _switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
+_hsts_preload = _switch("HSTS_PRELOAD", default=False)
 if _https:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
     SECURE_HSTS_SECONDS = 31_536_000
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-    SECURE_HSTS_PRELOAD = True
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = _hsts_subdomains
+    SECURE_HSTS_PRELOAD = _hsts_preload
+    # Both speak for other sites of the same domain, and browsers remember them for a year: the operator's choice.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     SESSION_COOKIE_NAME = "__Host-sessionid"
     CSRF_COOKIE_NAME = "__Host-csrftoken"
@@ -344,7 +321,9 @@ CONTENT_SECURITY_POLICY = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {"()": "simulator.logs.LogLine", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    },
     "filters": {"no_texts": {"()": "simulator.logs.NoTexts"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_texts"]}},
     "root": {"handlers": ["stderr"], "level": "DEBUG" if DEBUG else "INFO"},
@@ -352,6 +331,21 @@ LOGGING = {
         # uvicorn's own handlers would print each line a second time
         "uvicorn": {"handlers": [], "propagate": True},
         "uvicorn.access": {"handlers": [], "propagate": True, "level": "INFO"},
+        # Django's own handlers write lines of their own form, and mail them unredacted
+        "django": {"handlers": [], "propagate": True},
         "django.server": {"handlers": [], "propagate": True},
     },
 }
+
+# Nothing is made before every setting can be used.
+MISSPELLED_NAMES = env.misspelled()
+if not SECRET_KEY and (REDIS_URL or DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3"):
+    env.faults.append(
+        "SECRET_KEY is not set, and with PostgreSQL or Redis several processes have to share it; "
+        "write one of 50 characters or more into the environment"
+    )
+env.raise_faults()
+var_folder.make(VAR_DIR)
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    var_folder.check_database(Path(DATABASES["default"]["NAME"]))
+SECRET_KEY = SECRET_KEY or var_folder.keep_secret_key(VAR_DIR)

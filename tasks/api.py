@@ -1,6 +1,7 @@
 """The learner API that answers whole. Its streamed twins are in streams.py."""
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from django.utils.translation import get_language
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import generics, status
@@ -10,15 +11,16 @@ from rest_framework.views import APIView
 
 from accounts.current import refuse_cross_site, signed_in
 from generation import streams
+from simulator.problems import json_body
 from tasks import presentation, running
 from tasks.models import Simulation
 from tasks.serializers import (
     AnswerSerializer,
     FinishedSerializer,
     NewSimulationSerializer,
+    NextTaskSerializer,
     SimulationDetailSerializer,
     SimulationSerializer,
-    SubmittedSerializer,
     TaskSerializer,
 )
 
@@ -44,6 +46,13 @@ class CurrentTask(APIView):
         generation = streams.complete(running.again_if_failed(simulation.current_text))
         return Response(presentation.current(generation))
 
+    @extend_schema(exclude=True)
+    def head(self, request: Request, profession_id: int) -> HttpResponse:
+        """Answer without a task: getting one starts a simulation and a clock, and may cost a text."""
+        refuse_cross_site(request)
+        running.profession_for(signed_in(request), profession_id)
+        return HttpResponse(content_type="application/json")
+
 
 class SubmitAnswer(APIView):
     """Hand in the answer to the current task; answers with the next task or the final report, whole.
@@ -52,9 +61,16 @@ class SubmitAnswer(APIView):
     another one gets 409.
     """
 
-    @extend_schema(request=AnswerSerializer, responses=SubmittedSerializer)
+    @extend_schema(
+        request=AnswerSerializer,
+        responses=PolymorphicProxySerializer(
+            component_name="NextTaskOrReport",
+            serializers=[NextTaskSerializer, FinishedSerializer],
+            resource_type_field_name=None,
+        ),
+    )
     def post(self, request: Request, task_id: int) -> Response:
-        form = AnswerSerializer(data=request.data)
+        form = AnswerSerializer(data=json_body(request))
         form.is_valid(raise_exception=True)
         generation = running.submit(user=signed_in(request), task_id=task_id, answer=form.validated_data["answer"])
         return Response(presentation.submitted(streams.complete(running.again_if_failed(generation))))
@@ -70,7 +86,7 @@ class SimulationList(generics.ListCreateAPIView[Simulation]):
 
     @extend_schema(request=NewSimulationSerializer, responses={201: SimulationDetailSerializer})
     def post(self, request: Request, *args: object, **kwargs: object) -> Response:
-        form = NewSimulationSerializer(data=request.data)
+        form = NewSimulationSerializer(data=json_body(request))
         form.is_valid(raise_exception=True)
         simulation = running.start_afresh(
             user=signed_in(request),

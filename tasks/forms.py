@@ -1,6 +1,6 @@
 from django import forms
-from django.conf import settings
-from django.utils.translation import gettext_lazy as _
+
+from tasks.running import too_long
 
 
 class AnswerForm(forms.Form):
@@ -11,7 +11,6 @@ class AnswerForm(forms.Form):
     def clean_answer(self) -> str:
         # Forms send every line break as two characters; the API, and the limit, know one.
         answer: str = self.cleaned_data["answer"].replace("\r\n", "\n")
-        if len(answer) > settings.ANSWER_MAX_CHARACTERS:
-            message = _("The answer has %(length)s characters; %(most)s are allowed. Shorten it and hand it in again.")
-            raise forms.ValidationError(message % {"length": len(answer), "most": settings.ANSWER_MAX_CHARACTERS})
+        if message := too_long(answer):
+            raise forms.ValidationError(str(message))
         return answer

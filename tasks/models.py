@@ -25,6 +25,13 @@ class SimulationQuerySet(models.QuerySet["Simulation"]):
     def current(self) -> "SimulationQuerySet":
         return self.filter(superseded_at=None)
 
+    def unread(self) -> "SimulationQuerySet":
+        """Those whose first text nobody has asked for yet."""
+        begun = Task.objects.filter(simulation=models.OuterRef("pk")).exclude(
+            order=1, generation__status=Generation.Status.PENDING, generation__epoch=0
+        )
+        return self.exclude(models.Exists(begun))
+
     def with_progress(self) -> "SimulationQuerySet":
         """Fetch how far a simulation is, without any text."""
         texts = ["generation__messages", "generation__text", "generation__authored_text"]

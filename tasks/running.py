@@ -6,18 +6,22 @@ model: a text is asked for by making its row, and written by whoever looks at it
 
 from contextlib import suppress
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.http import Http404
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
+from accounts.limits import Limit
 from accounts.models import User
 from generation import budget
 from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Profession
-from simulator.problems import Conflict
+from simulator.problems import Conflict, Problem
 from tasks import prompt, report
 from tasks.models import Simulation, Submission, Task
 
@@ -52,13 +56,38 @@ def open_simulation(*, user: User, profession: Profession, language: str) -> Sim
 
 
 def start_afresh(*, user: User, profession: Profession, language: str) -> Simulation:
-    """Start a new simulation; the current one goes into the history as it is."""
+    """Start a new simulation; the current one goes into the history, unless it is as fresh as a new one would be.
+
+    Raises:
+        Problem: 429 when the person did so too often.
+    """
     current = Simulation.objects.visible_to(user).current().filter(profession=profession)
-    # On PostgreSQL two requests at once may both find the old one; then the other's is as fresh.
     with suppress(IntegrityError), transaction.atomic():
-        current.update(superseded_at=timezone.now())
-        _create(user=user, profession=profession, language=language)
+        # One at a time for each person, or parallel requests would each supersede what another has just started.
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        if not current.unread().filter(language=language).exists():
+            if current.exists():
+                _count_fresh_start(user)
+            current.update(superseded_at=timezone.now())
+            _create(user=user, profession=profession, language=language)
     return find(user, profession=profession, superseded_at=None)
+
+
+def _count_fresh_start(user: User) -> None:
+    limit = Limit.per_hour("fresh starts", settings.FRESH_STARTS_PER_HOUR)
+    if not limit.take(str(user.pk)):
+        raise Problem(
+            _("You have started again many times within an hour. Go on with the run you have, or wait a little."),
+            code="too_many_starts",
+            status=429,
+            retry_after=limit.seconds_to_wait(str(user.pk)),
+        )
+
+
+def refuse_guests_if_spent() -> None:
+    """Refuse to make a guest who could not start anything today. Raises Problem, 429."""
+    if candidates.any_configured():
+        budget.refuse_if_spent(None)
 
 
 @transaction.atomic
@@ -70,6 +99,14 @@ def _create(*, user: User, profession: Profession, language: str) -> None:
         budget.refuse_if_spent(user)
     simulation = Simulation.objects.create(user=user, profession=profession, language=language)
     _set_task(simulation, earlier=[], brief=briefs[0])
+
+
+def too_long(answer: str) -> Promise | None:
+    """Return what to tell a learner whose answer is over the limit, None where it is not."""
+    if len(answer) <= settings.ANSWER_MAX_CHARACTERS:
+        return None
+    message = _("The answer has {length} characters; {most} are allowed. Shorten it and hand it in again.")
+    return format_lazy(message, length=len(answer), most=settings.ANSWER_MAX_CHARACTERS)
 
 
 def submit(*, user: User, task_id: int, answer: str) -> Generation:

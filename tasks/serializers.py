@@ -1,29 +1,34 @@
 """The shapes of the learner API."""
 
 from django.conf import settings
-from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from generation.models import Generation
+from simulator.fields import IdField, StrictCharField, StrictChoiceField
 from simulator.problems import Problem
 from tasks.models import Simulation, Task
+from tasks.running import too_long
+
+
+@extend_schema_field({"type": "string", "maxLength": settings.ANSWER_MAX_CHARACTERS})
+class AnswerField(StrictCharField):
+    pass
 
 
 class AnswerSerializer(serializers.Serializer[None]):
-    answer = serializers.CharField(allow_blank=True, trim_whitespace=False)
+    answer = AnswerField(allow_blank=True, trim_whitespace=False)
 
     def validate_answer(self, answer: str) -> str:
-        if len(answer) > settings.ANSWER_MAX_CHARACTERS:
-            message = _("The answer has %(length)s characters; %(most)s are allowed. Shorten it and hand it in again.")
-            numbers = {"length": len(answer), "most": settings.ANSWER_MAX_CHARACTERS}
-            raise Problem(message % numbers, code="answer_too_long", status=413)
+        if message := too_long(answer):
+            raise Problem(message, code="answer_too_long", status=413)
         return answer
 
 
 class NewSimulationSerializer(serializers.Serializer[None]):
-    profession_id = serializers.IntegerField()
-    language = serializers.ChoiceField(choices=settings.LANGUAGES, required=False)
+    profession_id = IdField()
+    language = StrictChoiceField(choices=settings.LANGUAGES, required=False)
 
 
 class MetadataSerializer(serializers.ModelSerializer[Task]):
@@ -36,7 +41,7 @@ class MetadataSerializer(serializers.ModelSerializer[Task]):
     seconds_left = serializers.IntegerField()
     generation_id = serializers.UUIDField()
     language = serializers.CharField(source="simulation.language")
-    source = serializers.CharField(source="generation.source")  # type: ignore[assignment]  # the contract's name
+    source = serializers.ChoiceField(Generation.Source.choices, source="generation.source")  # type: ignore[assignment]  # the contract's name
     state = serializers.SerializerMethodField()
 
     class Meta:
@@ -65,7 +70,9 @@ class TaskSerializer(MetadataSerializer):
     """A task with its whole text."""
 
     question = serializers.CharField()
-    authored_because = serializers.CharField(source="generation.authored_because")
+    authored_because = serializers.ChoiceField(
+        Generation.AuthoredBecause.choices, source="generation.authored_because", allow_blank=True
+    )
 
     class Meta(MetadataSerializer.Meta):
         fields = [*MetadataSerializer.Meta.fields, "question", "authored_because"]
@@ -74,7 +81,7 @@ class TaskSerializer(MetadataSerializer):
 class TaskWithAnswerSerializer(TaskSerializer):
     """A task as it stands in a simulation; `answer` is null until it is handed in."""
 
-    status = serializers.CharField(source="generation.status")
+    status = serializers.ChoiceField(Generation.Status.choices, source="generation.status")
     answer = serializers.SerializerMethodField()
 
     class Meta(TaskSerializer.Meta):
@@ -102,7 +109,7 @@ class FinalReportSerializer(serializers.ModelSerializer[Simulation]):
     profession_id = serializers.IntegerField()
     text = serializers.CharField(source="report.text")
     generation_id = serializers.UUIDField(source="report_id")
-    source = serializers.CharField(source="report.source")  # type: ignore[assignment]  # the contract's name
+    source = serializers.ChoiceField(Generation.Source.choices, source="report.source")  # type: ignore[assignment]  # the contract's name
     written_at = serializers.DateTimeField(source="report.finished_at")
     tasks = ReportTaskSerializer(source="ordered_tasks", many=True)
 
@@ -147,15 +154,15 @@ class SimulationDetailSerializer(SimulationSerializer):
 
 
 class FinishedSerializer(serializers.Serializer[None]):
-    """For the schema: what is answered when the last task is handed in and the report is there."""
+    """What is answered when the last task is handed in and the report is there."""
 
-    completed = serializers.BooleanField(default=True)
+    completed = serializers.BooleanField()
+    simulation_id = serializers.IntegerField()
     final_report = FinalReportSerializer()
 
 
-class SubmittedSerializer(serializers.Serializer[None]):
-    """For the schema: `next_task` while there is one, `final_report` behind the last."""
+class NextTaskSerializer(serializers.Serializer[None]):
+    """What is answered to a submission while a task follows."""
 
     completed = serializers.BooleanField()
-    next_task = TaskSerializer(required=False)
-    final_report = FinalReportSerializer(required=False)
+    next_task = TaskSerializer()

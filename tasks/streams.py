@@ -8,7 +8,7 @@ from django.utils.translation import get_language
 
 from accounts.current import asigned_in, refuse_cross_site
 from accounts.models import User
-from generation import streams
+from generation import sse, streams
 from generation.models import Generation
 from simulator.problems import json_body, json_view
 from tasks import running
@@ -23,6 +23,9 @@ async def get_current_task_stream(request: HttpRequest, profession_id: int) -> H
     user = await asigned_in(request)
     refuse_cross_site(request)
     streams.refuse_if_full(user.pk)
+    if request.method == "HEAD":
+        await sync_to_async(running.profession_for)(user, profession_id)
+        return sse.headers_of_a_stream()
     generation = await sync_to_async(_current)(request, user, profession_id, get_language())
     return await _stream(request, generation, "get_current_task_stream", user=user, profession_id=profession_id)
 

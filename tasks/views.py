@@ -7,10 +7,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
-from accounts.current import is_cross_site, signed_in
+from accounts.current import is_cross_site, is_opened, signed_in
 from accounts.guests import let_in
 from generation import streams
 from generation.models import Generation
@@ -24,6 +25,7 @@ from tasks.models import Simulation, SimulationQuerySet, Task
 
 
 @never_cache
+@require_safe
 def catalogue(request: HttpRequest) -> HttpResponse:
     own = {simulation.profession_id: simulation for simulation in _own_simulations(request).current()}
     cards = [
@@ -40,6 +42,7 @@ def _own_simulations(request: HttpRequest) -> SimulationQuerySet:
 
 
 @never_cache
+@require_safe
 def profession(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Profession.objects.published().with_totals(), slug=slug)
     own = list(_own_simulations(request).filter(profession=found))
@@ -55,29 +58,38 @@ def profession(request: HttpRequest, slug: str) -> HttpResponse:
 @require_POST
 def start(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Profession.objects.published(), slug=slug)
-    try:
-        user = let_in(request)
-    except Problem:
-        return redirect_to_login(reverse("profession", args=[slug]))
     begin = running.start_afresh if request.POST.get("fresh") else running.open_simulation
     try:
+        user = let_in(request, before_making_a_guest=running.refuse_guests_if_spent)
         simulation = begin(user=user, profession=found, language=get_language())
     except Problem as problem:
-        messages.error(request, str(problem.message))
-        return redirect("profession", slug=slug)
+        return _start_refused(request, found, problem)
     return redirect("simulation", pk=simulation.pk)
 
 
+def _start_refused(request: HttpRequest, profession: Profession, problem: Problem) -> HttpResponse:
+    """Send a stranger to the log-in, invite a guest to sign up, and tell a member why not."""
+    if problem.status == 401:
+        return redirect_to_login(reverse("profession", args=[profession.slug]))
+    if problem.code in {"too_many_guests", "guest_budget_exhausted"}:
+        context = {"profession": profession, "message": problem.message}
+        headers = {"Retry-After": str(problem.retry_after)}
+        return HttpResponse(render(request, "tasks/start_refused.html", context).content, status=429, headers=headers)
+    messages.error(request, str(problem.message))
+    return redirect("profession", slug=profession.slug)
+
+
 @never_cache
+@require_safe
 @login_required
 def simulation(request: HttpRequest, pk: int) -> HttpResponse:
     found = running.find(signed_in(request), pk=pk)
     if found.report is not None:
         return redirect("report", pk=pk)
     task = found.current_task
-    if not is_cross_site(request):
-        streams.begin(task.generation)
-    task.start_clock()
+    _begin_if_read(request, task.generation)
+    if is_opened(request):
+        task.start_clock()
     context = {
         "simulation": found,
         "task": task,
@@ -87,18 +99,19 @@ def simulation(request: HttpRequest, pk: int) -> HttpResponse:
         "earlier": [_shown(earlier) for earlier in found.ordered_tasks[:-1]],
         "error_message": _error_message(task.generation),
         "can_answer": found.is_current and task.can_be_answered,
+        "refresh_seconds": _refresh_seconds(request),
     }
     return render(request, "tasks/simulation.html", context)
 
 
 @never_cache
+@require_safe
 @login_required
 def report(request: HttpRequest, pk: int) -> HttpResponse:
     found = running.find(signed_in(request), pk=pk)
     if found.report is None:
         return redirect("simulation", pk=pk)
-    if not is_cross_site(request):
-        streams.begin(found.report)
+    _begin_if_read(request, found.report)
     context = {
         "simulation": found,
         "profession": found.profession,
@@ -106,8 +119,28 @@ def report(request: HttpRequest, pk: int) -> HttpResponse:
         "report_html": to_html(found.report.text),
         "tasks": [_shown(task, with_expert=True) for task in found.ordered_tasks],
         "error_message": _error_message(found.report),
+        "refresh_seconds": _refresh_seconds(request),
     }
     return render(request, "tasks/report.html", context)
+
+
+def _begin_if_read(request: HttpRequest, generation: Generation) -> None:
+    """Begin the text of a page ahead of its stream; a guest's when the page looks again, as it does without JavaScript.
+
+    A program that starts simulations as a guest is redirected to the page as well, and reads nothing.
+    """
+    is_read = is_opened(request) and not is_cross_site(request)
+    if is_read and (not signed_in(request).is_guest or _looks_again(request)):
+        streams.begin(generation)
+
+
+def _looks_again(request: HttpRequest) -> bool:
+    return "again" in request.GET
+
+
+def _refresh_seconds(request: HttpRequest) -> int:
+    """Return after how long a page without JavaScript looks again: at once where nothing has been begun by it."""
+    return 3 if _looks_again(request) or not signed_in(request).is_guest else 0
 
 
 def _shown(task: Task, *, with_expert: bool = False) -> dict[str, object]:
@@ -127,15 +160,20 @@ def _error_message(generation: Generation) -> str:
 
 
 @never_cache
+@require_safe
 @login_required
 def simulations(request: HttpRequest) -> HttpResponse:
     return render(request, "tasks/simulations.html", {"simulations": _own_simulations(request)})
 
 
 @require_POST
-@login_required
 def answer(request: HttpRequest, pk: int) -> HttpResponse:
     """Take an answer from the form itself, for browsers without JavaScript."""
+    if not request.user.is_authenticated:
+        # A redirect to the log-in would lose what was typed.
+        ended = _("Your session has ended. Log in and hand in again what you wrote.")
+        typed = {"error_message": ended, "answer": request.POST.get("answer", "")}
+        return render(request, "tasks/answer_refused.html", typed, status=401)
     task = get_object_or_404(Task.objects.visible_to(signed_in(request)), pk=pk)
     form = AnswerForm(request.POST)
     if not form.is_valid():

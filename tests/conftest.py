@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -31,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 # With it Django lets the database be used on an event loop. No server may have it: it would hide such a mistake.
 ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
+SECRET_KEY = "of-tests-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 
 
 @pytest.hookimpl(trylast=True)
@@ -46,6 +49,7 @@ class Server:
     process: subprocess.Popen[bytes]
     url: str
     log_file: Path
+    unix_socket: Path | None = None  # instead of a port
 
     @property
     def port(self) -> int:
@@ -59,8 +63,12 @@ class Server:
         if self.process.poll() is not None:
             pytest.fail(f"the server ended with {self.process.returncode}:\n{self.log}")
         try:
-            return httpx2.get(f"{self.url}/healthz").status_code == 200
-        except httpx2.TransportError:
+            if self.unix_socket is None:
+                return httpx2.get(f"{self.url}/healthz").status_code == 200
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(self.unix_socket))
+                return True
+        except (httpx2.TransportError, OSError):
             return False
 
     def sleep(self) -> None:
@@ -115,7 +123,9 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
     """Start servers on the test database; keyword arguments are environment variables."""
     started: list[Server] = []
 
-    def start(*arguments: str, port: int | None = None, **environment: str) -> Server:
+    def start(*arguments: str, port: int | None = None, unix_socket: Path | None = None, **environment: str) -> Server:
+        if unix_socket is not None:
+            arguments = (*arguments, "--uds", str(unix_socket))
         port = port or free_port()
         url = f"http://127.0.0.1:{port}"
         log_file = tmp_path_factory.mktemp("server") / "log"
@@ -134,7 +144,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        server = Server(process, url, log_file)
+        server = Server(process, url, log_file, unix_socket)
         started.append(server)
         wait_until(server.answers, what="the server's start", seconds=60)
         # Servers of the whole session sleep while others work on the same database.
@@ -151,8 +161,8 @@ def start_own_server(start_server: ServerStarter, transactional_db: None) -> Ite
     """Start servers that end with the test: one that went on would take over the texts of the tests that follow."""
     own: list[Server] = []
 
-    def start(*arguments: str, port: int | None = None, **environment: str) -> Server:
-        own.append(start_server(*arguments, port=port, **environment))
+    def start(*arguments: str, **options: Any) -> Server:
+        own.append(start_server(*arguments, **options))
         return own[-1]
 
     yield start

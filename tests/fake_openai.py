@@ -136,6 +136,13 @@ class Refusal(Enum):
         param="messages",
         code="context_length_exceeded",
     )
+    # Words that would begin a line of their own in a log, and recolour a terminal.
+    FORGED = ApiError(
+        403,
+        "model\n2026-01-01 00:00:00,000 INFO forged all is well\x1b[2J\u202e\u2028",
+        param="a\r\n2026-01-01 00:00:00,000 INFO forged all is well",
+        code="b\n2026-01-01 00:00:00,000 INFO forged all is well\x9b2J",
+    )
     # Azure's form of OpenAI's API; OpenAI itself answers such prompts with finish_reason content_filter.
     CONTENT_FILTER = ApiError(
         400,
@@ -237,6 +244,7 @@ class RecordedRequest:
     body: dict[str, Json]  # {} for a body that is no JSON object
     received_at: float  # time.monotonic(), as ended_at
     request_id: str
+    query: str = ""
     status: int | None = None
     tokens_sent: list[str] = field(default_factory=list)
     held: bool = False
@@ -820,6 +828,7 @@ class FakeOpenAI:
         record = RecordedRequest(
             method=request.method,
             path=request.path,
+            query=request.query_string,
             headers=request.headers,
             body=body,
             received_at=time.monotonic(),

@@ -1,6 +1,6 @@
 """A site of many processes on PostgreSQL and Redis."""
 
-from tests.conftest import KEY, Server, ServerStarter, new_tokens
+from tests.conftest import KEY, SECRET_KEY, Server, ServerStarter, new_tokens
 from tests.fake_openai import FakeOpenAI
 from tests.stores import Postgres, Redis
 
@@ -22,7 +22,7 @@ class Site:
         self.environment = {
             "DATABASE_URL": postgres.url,
             "REDIS_URL": redis.url,
-            "SECRET_KEY": "x" * 50,
+            "SECRET_KEY": SECRET_KEY,
             "OPENAI_API_KEY": KEY,
             "OPENAI_BASE_URL": provider.base_url,
         }

@@ -26,7 +26,7 @@ from typing import Any
 import aiohttp
 
 from tests.author import Author
-from tests.conftest import ROOT, Server, ServerStarter, new_tokens
+from tests.conftest import ROOT, SECRET_KEY, Server, ServerStarter, new_tokens
 from tests.fake_openai import FakeOpenAI
 from tests.learner import Learner
 from tests.waiting import run_async, wait_until
@@ -116,7 +116,8 @@ class Site:
     ) -> None:
         self.start_server = start_server
         # The learners of a soak ask for more than a person may have in a day.
-        self.environment = environment | {"SECRET_KEY": "x" * 50, "USER_DAILY_TOKEN_BUDGET": "0"}
+        no_limits = {"USER_DAILY_TOKEN_BUDGET": "0", "FRESH_STARTS_PER_HOUR": "0"}
+        self.environment = environment | {"SECRET_KEY": SECRET_KEY, **no_limits}
         self.connections = connections
         self.servers = [start_server(**self.environment) for _ in range(processes)]
         self.past: list[Server] = []

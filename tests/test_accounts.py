@@ -1,12 +1,18 @@
-"""People: guests, signing up, logging in, tokens, and how wrong passwords are slowed down."""
+"""People: guests, signing up, logging in, and tokens."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
+from allauth.account.forms import EmailAwarePasswordResetTokenGenerator
 from allauth.account.models import EmailAddress
+from allauth.account.utils import user_pk_to_url_str
+from django.contrib.auth.hashers import make_password
 from django.core.cache import cache
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("static_files", "db", "nobody_is_slowed_down_yet")
 
 PASSWORD = "correct horse battery"
+NEW_PASSWORD = "staple wrong donkey"
 TOKEN_TEXT = re.compile(r"\b[0-9a-f]{64}\b")
 
 
@@ -303,23 +310,6 @@ def test_somebody_elses_token_can_be_neither_seen_nor_revoked(client: Client, al
     assert Client().get("/api/simulations", headers=bearer(text)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("path", "field"), [("/accounts/login/", "login"), ("/admin/login/", "username")], ids=["site", "admin"]
-)
-def test_six_wrong_passwords_slow_one_account_down_and_no_other(alice: User, bob: User, path: str, field: str) -> None:
-    User.objects.update(is_staff=True)
-    for _ in range(6):
-        assert Client().post(path, {field: "alice", "password": "wrong"}).status_code == 200
-    slowed = Client()
-    refused = slowed.post(path, {field: "alice", "password": PASSWORD})
-    assert refused.status_code == 200
-    assert "Too many failed login attempts. Try again later." in refused.text
-    assert user_of(slowed) is None
-    other = Client()
-    assert other.post(path, {field: "bob", "password": PASSWORD}).status_code == 302
-    assert user_of(other) == bob
-
-
 def test_a_few_wrong_passwords_keep_nobody_out(client: Client, alice: User) -> None:
     for _ in range(4):
         log_in(client, "alice", "wrong")
@@ -334,3 +324,133 @@ def test_thirty_learners_behind_one_address_sign_up_and_log_in_even_if_each_mist
         assert log_in(Client(), f"learner-{number}", "wrong").status_code == 200
         assert log_in(Client(), f"learner-{number}").status_code == 302
     assert User.objects.count() == 30
+
+
+def changed_by_its_owner(alice: User) -> None:
+    client = Client()
+    client.force_login(alice)
+    form = {"oldpassword": PASSWORD, "password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert client.post("/accounts/password/change/", form).status_code == 302
+
+
+def set_where_there_was_none(alice: User) -> None:
+    User.objects.update(password="!")
+    alice.refresh_from_db()
+    client = Client()
+    client.force_login(alice)
+    form = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert client.post("/accounts/password/set/", form).status_code == 302
+
+
+def reset_by_a_link(alice: User) -> None:
+    uid, key = user_pk_to_url_str(alice), EmailAwarePasswordResetTokenGenerator().make_token(alice)
+    client = Client()
+    at_form = client.get(f"/accounts/password/reset/key/{uid}-{key}/")
+    form = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD}
+    assert client.post(at_form["Location"], form).status_code == 302
+
+
+def set_by_staff(alice: User) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("staff"))
+    form = {"password1": NEW_PASSWORD, "password2": NEW_PASSWORD, "usable_password": "true"}
+    assert client.post(f"/admin/accounts/user/{alice.pk}/password/", form).status_code == 302
+
+
+def taken_away_by_staff(alice: User) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("staff"))
+    form = {"usable_password": "false", "unset-password": "on"}
+    assert client.post(f"/admin/accounts/user/{alice.pk}/password/", form).status_code == 302
+
+
+@pytest.mark.parametrize(
+    "change",
+    [changed_by_its_owner, set_where_there_was_none, reset_by_a_link, set_by_staff, taken_away_by_staff],
+)
+def test_a_new_password_ends_tokens_and_other_sessions(alice: User, bob: User, change: Callable[[User], None]) -> None:
+    elsewhere = Client()
+    elsewhere.force_login(alice)
+    text, bobs = create_token(alice), create_token(bob)
+    change(alice)
+    assert_is_refused(Client().get("/api/simulations", headers=bearer(text)))
+    assert elsewhere.get("/api/simulations").status_code == 401
+    assert Client().get("/api/simulations", headers=bearer(bobs)).status_code == 200
+
+
+def test_an_operators_new_password_ends_tokens(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_token(alice)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: NEW_PASSWORD)
+    call_command("changepassword", "alice", stdout=StringIO())
+    assert not AuthToken.objects.exists()
+
+
+def test_a_better_hash_of_the_same_password_ends_no_token(client: Client, alice: User) -> None:
+    alice.password = make_password(PASSWORD, hasher="pbkdf2_sha1")
+    alice.save()
+    text = create_token(alice)
+    assert log_in(client, "alice").status_code == 302
+    alice.refresh_from_db()
+    assert alice.password.startswith("pbkdf2_sha256")
+    assert Client().get("/api/simulations", headers=bearer(text)).status_code == 200
+
+
+def test_a_guest_who_logs_in_to_an_account_ends_as_a_guest(client: Client, profession: Profession, alice: User) -> None:
+    guest = start(client, profession).user
+    text = create_token(guest)
+    elsewhere = Client()
+    elsewhere.force_login(guest)
+    log_in(client, "alice")
+    assert_is_refused(Client().get("/api/simulations", headers=bearer(text)))
+    assert elsewhere.get("/api/simulations").status_code == 401
+    guest.refresh_from_db()
+    assert not guest.is_active
+    assert client.get("/api/simulations").json()[0]["is_current"]
+
+
+def test_somebody_disabled_has_no_session_any_more(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    assert client.get("/api/simulations").status_code == 200
+    User.objects.update(is_active=False)
+    assert client.get("/api/simulations").status_code == 401
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer ", "bearer   "])
+def test_a_tokens_scheme_is_known_in_any_case_and_spacing(alice: User, scheme: str) -> None:
+    headers = {"Authorization": f"{scheme} {create_token(alice)}"}
+    assert Client().get("/api/simulations", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Bearer", "bearer ", "Bearer a b"])
+def test_a_scheme_without_one_token_is_refused_and_no_session_stands_for_it(
+    client: Client, alice: User, header: str
+) -> None:
+    client.force_login(alice)
+    assert_is_refused(client.get("/api/simulations", headers={"Authorization": header}))
+
+
+@pytest.mark.parametrize("door", ["login", "signup"])
+@pytest.mark.parametrize(
+    ("wanted", "led_to"),
+    [
+        ("/professions/gardener", "/professions/gardener"),
+        ("https://evil.example/", "/simulations"),
+        ("//evil.example/", "/simulations"),
+        ("", "/simulations"),
+    ],
+)
+def test_who_is_logged_in_already_is_led_to_where_the_door_would_lead(
+    client: Client, alice: User, door: str, wanted: str, led_to: str
+) -> None:
+    client.force_login(alice)
+    response = client.get(f"/accounts/{door}/", {"next": wanted})
+    assert (response.status_code, response["Location"]) == (302, led_to)
+
+
+def test_where_somebody_was_going_is_kept_between_log_in_and_sign_up(client: Client) -> None:
+    address = "?next=%2Fprofessions%2Fgardener"
+    at_log_in = client.get(f"/accounts/login/{address}")
+    assert f'href="/accounts/signup/{address}"' in at_log_in.text
+    at_sign_up = client.get(f"/accounts/signup/{address}")
+    assert f'href="/accounts/login/{address}"' in at_sign_up.text
+    assert sign_up(client, "carol", next="/professions/gardener")["Location"] == "/professions/gardener"

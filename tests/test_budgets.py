@@ -17,7 +17,7 @@ from generation import budget
 from generation.models import Attempt, DailyTokens, Generation, Message
 from professions.models import Profession
 from tests.client import Client, shown_text
-from tests.conftest import KEY, ROOT, Server, ServerStarter, make_profession
+from tests.conftest import KEY, ROOT, SECRET_KEY, Server, ServerStarter, make_profession
 from tests.fake_openai import Behaviour, Ending, FakeOpenAI, Refusal
 from tests.stores import Postgres
 
@@ -25,8 +25,8 @@ CONVERSATION = [Message(role="user", content="x" * 300)]
 ESTIMATE = 100 + 4 + 1500
 
 
-def spent(user: User | None) -> int:
-    return DailyTokens.objects.get(user=user).tokens
+def spent(user: User | None, *, is_of_guests: bool = False) -> int:
+    return DailyTokens.objects.get(user=user, is_of_guests=is_of_guests).tokens
 
 
 @override_settings(USER_DAILY_TOKEN_BUDGET=10 * ESTIMATE, DAILY_TOKEN_BUDGET=0)
@@ -43,15 +43,24 @@ def test_the_sites_budget_holds_as_well_and_at_most_one_text_goes_over(alice: Us
     assert spent(None) == 10 * ESTIMATE
 
 
-def _begun_of_a_hundred(user: User) -> int:
-    def begin(_: int) -> bool:
+def _begun_of_a_hundred(*people: User) -> int:
+    def begin(number: int) -> bool:
         try:
-            return budget.set_aside(user.pk, CONVERSATION) is not None
+            return budget.set_aside(people[number % len(people)].pk, CONVERSATION) is not None
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(20) as threads:
         return sum(threads.map(begin, range(100)))
+
+
+@override_settings(USER_DAILY_TOKEN_BUDGET=0, GUEST_DAILY_TOKEN_BUDGET=10 * ESTIMATE - 1, DAILY_TOKEN_BUDGET=0)
+@pytest.mark.django_db(transaction=True)
+def test_all_guests_together_share_a_budget_and_members_none_of_it(alice: User) -> None:
+    guests = [User.objects.create_guest() for _ in range(5)]
+    assert _begun_of_a_hundred(*guests) == 10
+    assert spent(None, is_of_guests=True) == 10 * ESTIMATE
+    assert budget.set_aside(alice.pk, CONVERSATION) is not None
 
 
 def test_the_same_on_postgresql(postgres: Postgres) -> None:
@@ -62,15 +71,19 @@ def test_the_same_on_postgresql(postgres: Postgres) -> None:
         "from django.db import connections\n"
         "from accounts.models import User\n"
         "from generation import budget\n"
-        "user = User.objects.create(username='budget')\n"
+        "user = User.objects.create(username='budget', is_guest=True)\n"
         "def begin(_):\n"
         "    try: return budget.set_aside(user.pk, [{'role': 'user', 'content': 'x' * 300}]) is not None\n"
         "    finally: connections.close_all()\n"
         "with ThreadPoolExecutor(20) as threads: print('begun', sum(threads.map(begin, range(100))))\n"
     )
-    limits = {"USER_DAILY_TOKEN_BUDGET": str(10 * ESTIMATE), "DAILY_TOKEN_BUDGET": str(10**9)}
+    limits = {
+        "USER_DAILY_TOKEN_BUDGET": str(10**9),
+        "GUEST_DAILY_TOKEN_BUDGET": str(10 * ESTIMATE),
+        "DAILY_TOKEN_BUDGET": str(10**9),
+    }
     shell = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
-    environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": "x" * 50, **limits}
+    environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": SECRET_KEY, **limits}
     printed = subprocess.run(shell, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "begun 10" in printed.stdout
 
@@ -80,6 +93,19 @@ def test_the_same_on_postgresql(postgres: Postgres) -> None:
 def test_what_the_site_refuses_is_not_counted_against_the_person(alice: User) -> None:
     assert [budget.set_aside(alice.pk, CONVERSATION) is not None for _ in range(4)] == [True, True, False, False]
     assert (spent(alice), spent(None)) == (2 * ESTIMATE, 2 * ESTIMATE)
+
+
+@override_settings(USER_DAILY_TOKEN_BUDGET=0, GUEST_DAILY_TOKEN_BUDGET=ESTIMATE, DAILY_TOKEN_BUDGET=0)
+@pytest.mark.django_db
+def test_a_guest_who_signs_up_counts_on_a_budget_of_their_own_from_then_on() -> None:
+    guest = User.objects.create_guest()
+    begun = budget.set_aside(guest.pk, CONVERSATION)
+    assert begun is not None
+    assert budget.set_aside(guest.pk, CONVERSATION) is None
+    User.objects.update(is_guest=False)
+    assert budget.set_aside(guest.pk, CONVERSATION) is not None
+    budget.settle(begun, spent=100)
+    assert spent(None, is_of_guests=True) == 100, "what was begun as a guest is counted as a guest's"
 
 
 @override_settings(USER_DAILY_TOKEN_BUDGET=1000, DAILY_TOKEN_BUDGET=0)

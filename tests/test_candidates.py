@@ -8,7 +8,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from generation.models import Attempt, CandidateHealth
-from generation.upstream import candidates
+from generation.upstream import candidates, chat
 from generation.upstream.candidates import Choice
 from generation.upstream.faults import FAULTS, UpstreamFault
 from professions.models import Profession
@@ -16,7 +16,7 @@ from tests.client import Client, types_of
 from tests.conftest import Server, ServerStarter
 from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
 from tests.test_many_streams import tokens_of_new_learners
-from tests.waiting import free_port
+from tests.waiting import free_port, run_async
 
 A, B = "sk-test-aaaaaaaaaaaaaaaaaaaaaaaa", "sk-test-bbbbbbbbbbbbbbbbbbbbbbbb"
 ROUTER_KEY = "sk-or-v1-cccccccccccccccccccccccc"
@@ -55,6 +55,23 @@ def test_every_key_is_asked_for_a_model_before_the_next_model_and_the_second_pro
 @override_settings(OPENAI_API_KEYS=[A], OPENAI_MODEL="one", OPENAI_FALLBACK_MODELS=["one", "two", "one"])
 def test_a_model_named_twice_is_asked_once() -> None:
     assert [one.model for one in candidates.configured()] == ["one", "two"]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_query_of_a_base_address_stays_behind_the_path(provider: FakeOpenAI, slash: str) -> None:
+    address = f"{provider.base_url}{slash}?api-version=2025-01-01&empty="
+    candidate = candidates.Candidate(provider="openai", base_url=address, key=A, key_number=1, model="one")
+
+    async def scenario() -> None:
+        try:
+            async for _ in chat.stream(candidate, [{"role": "user", "content": "Count."}]):
+                pass
+        finally:
+            await chat.close()
+
+    run_async(scenario())
+    (request,) = provider.requests
+    assert (request.path, request.query) == ("/v1/chat/completions", "api-version=2025-01-01&empty=")
 
 
 def test_four_candidates_fail_in_four_ways_and_each_is_left_alone_for_its_own_time(

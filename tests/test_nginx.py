@@ -1,4 +1,4 @@
-"""Behind a real nginx that was told nothing but where the site is: its defaults buffer."""
+"""Behind a real nginx: one that was told nothing but where the site is, and one with the file of deploy/."""
 
 import subprocess
 from collections.abc import Iterator

@@ -249,6 +249,99 @@ def test_a_file_that_is_no_pack_at_all_is_refused(tmp_path: Path, content: bytes
     assert told.count(str(path)) == 1
 
 
+LAUGHS = b"a: &a [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"%c: &%c [%s]\n" % (letter, letter, b", ".join([b"*%c" % (letter - 1)] * 10)) for letter in b"bcdefghi"
+)
+FEWER = ": write less, or fewer references such as *name; 20000 entries"
+ODD_YAML = {
+    "references that grow without end": (LAUGHS, FEWER),
+    "a reference to itself": (
+        b"briefs: &a\n  - *a\n",
+        ": write less, or fewer references such as *name; 20000 entries",
+    ),
+    "a mapping within itself": (b"&a\nbriefs: *a\n", FEWER),
+    "a reference to nothing": (b"title: *a\n", "line 1, column 8: found undefined alias"),
+    "brackets without end": (b"title: " + b"[" * 50_000, "line 1, column 27: nest less; 20 levels are read"),
+    "braces without end": (b"{a: " * 50_000, ": nest less; 20 levels are read"),
+    "lists without end": (b"- " * 50_000, ": nest less; 20 levels are read"),
+    "an entry twice": (b"title: a\ntagline: b\ntitle: c\n", "line 3, column 1: remove one of the entries"),
+    "an entry twice in a list": (b"briefs:\n- slug: a\n  slug: a\n", "line 3, column 3: remove one of the entries"),
+    "a name that is a list": (b"? [a]\n: b\n", "line 1, column 3: write a plain name before the colon"),
+    "a tag of Python's": (b"title: !!python/name:os.system\n", "line 1, column 8: remove the tag"),
+    "a tag of YAML's": (b"title: !!binary aGk=\n", "line 1, column 8: remove the tag"),
+    "a tag of nobody's": (b"briefs: !mine []\n", "line 1, column 9: remove the tag"),
+    "a merge": (b"<<: {title: a}\ntagline: 2001-01-01\n", "line 2, column 10: put it in quotes if it is a text"),
+    "a date": (b"title: 2026-11-26\n", "line 1, column 8: put it in quotes if it is a text, or write a whole number"),
+    "a number to the base 60": (b"title: 12:30:45\n", "line 1, column 8: put it in quotes if it is a text"),
+    "a number to the base 8": (b"title: 017\n", "line 1, column 8: put it in quotes if it is a text"),
+    "a number to the base 16": (b"title: 0xFF\n", "line 1, column 8: put it in quotes if it is a text"),
+    "a number with underscores": (b"title: 1_000\n", "line 1, column 8: put it in quotes if it is a text"),
+    "a number beyond any row": (b"title: " + b"9" * 5000, "line 1, column 8: put it in quotes if it is a text"),
+    "what is no number": (b"title: .nan\n", "line 1, column 8: put it in quotes if it is a text"),
+    "a number without end": (b"title: -.inf\n", "line 1, column 8: put it in quotes if it is a text"),
+    "a NUL": (b'title: "a\\0b"\n', "line 1, column 8: remove what is no character"),
+    "half a character": (b'title: "a\\ud800b"\n', "line 1, column 8: remove what is no character"),
+    "a letter beyond all": (b'title: "\\Uffffffff"\n', ""),
+    "a raw NUL": (b"title: a\0b\n", "unacceptable character #x0000"),
+    "a raw escape": (b"title: a\x1b[31mb\n", "unacceptable character #x001b"),
+    "two documents": (b"title: a\n---\ntitle: b\n", "line 2, column 1: but found another document"),
+    "a tabulator": (b"briefs:\n\t- a\n", "line 2, column 1: found character '\\t' that cannot start any token"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_YAML)
+def test_yaml_that_grows_hides_or_turns_into_something_else_is_refused_with_its_place(
+    tmp_path: Path, name: str
+) -> None:
+    content, message = ODD_YAML[name]
+    path = tmp_path / "gardener.yaml"
+    path.write_bytes(content)
+    (line,) = refusal(path)
+    assert line.startswith(f"{path}: is not YAML; mend this place: ")
+    assert message in line
+    assert len(line) < 400
+    assert everything_stored() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: b\n" * 60_000, "shorten it to 262144 bytes"),
+        ("title: Gärtner".encode("utf-16"), "cannot be read ("),
+        (b"title: \xed\xa0\x80", "cannot be read ("),
+    ],
+)
+def test_a_file_that_is_no_text_of_a_pack_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "gardener.yaml"
+    path.write_bytes(content)
+    (line,) = refusal(path)
+    assert line.startswith(f"{path}: {message}")
+
+
+def test_thousands_of_faults_are_told_in_a_few_lines(tmp_path: Path) -> None:
+    path = tmp_path / "gardener.yaml"
+    path.write_text("".join(f'"{number}\\e[31m": x\n' for number in range(5000)), encoding="utf-8")
+    lines = refusal(path)
+    assert len(lines) == 21
+    assert lines[-1].startswith(f"{path}: mend these first; there are 49")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_list_of_thousands_is_refused_before_it_is_looked_at(write: Writer) -> None:
+    path = write(gardener(briefs=["x"] * 5000))
+    assert refusal(path) == [f"{path}: profession.briefs: write 100 entries at most; it has 5000"]
+
+
+def test_a_mark_of_the_byte_order_and_an_honest_reference_are_read(write: Writer) -> None:
+    shared = brief("roses")["criteria"]
+    path = write(gardener(briefs=[brief(slug) | {"criteria": shared} for slug in ("roses", "hedge")]))
+    content = path.read_bytes()
+    assert b"*id001" in content
+    path.write_bytes(b"\xef\xbb\xbf" + content)
+    assert load(path) == "gardener: loaded, 2 briefs\n"
+    assert Criterion.objects.count() == 2
+
+
 @pytest.mark.parametrize("name", ["nowhere.yaml", "nowhere"])
 def test_a_path_that_is_not_there_is_refused_with_what_to_name(tmp_path: Path, name: str) -> None:
     (line,) = refusal(tmp_path / name)

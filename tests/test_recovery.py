@@ -105,11 +105,21 @@ def test_a_server_killed_between_saving_and_announcing_has_the_rest_for_who_come
 def test_a_text_that_nobody_comes_back_for_is_finished_by_a_timers_command(
     transactional_db: None, profession: Profession, alice: User
 ) -> None:
-    running.open_simulation(user=alice, profession=profession, language="en")
-    Generation.objects.update(asked_at=timezone.now() - LEASE)
+    text = running.open_simulation(user=alice, profession=profession, language="en").current_text
+    Generation.objects.claim(text.pk, owner="killed")
+    Generation.objects.expire_leases()
     call_command("finish_generations")
     assert Generation.objects.get().status == "completed"
     assert Generation.objects.get().text == profession.ordered_briefs[0].authored_text
+
+
+def test_a_text_that_nobody_has_looked_at_is_left_by_a_timers_command(
+    transactional_db: None, profession: Profession, alice: User
+) -> None:
+    running.open_simulation(user=alice, profession=profession, language="en")
+    Generation.objects.update(asked_at=timezone.now() - LEASE)
+    call_command("finish_generations")
+    assert Generation.objects.get().status == "pending"
 
 
 def test_a_producer_that_lost_its_claim_stores_nothing(transactional_db: None, alice: User) -> None:

@@ -1,6 +1,7 @@
 """What is refused, and in which shape: the contract's, in every place."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -152,7 +153,34 @@ class TestBadInput:
         }
         assert as_alice.post(f"/api/tasks/{task.pk}/submit{stream}", body).status_code == 200
         assert Simulation.objects.values().get() == before
-        assert not User.objects.get().is_staff
+        assert not User.objects.get(username="alice").is_staff
+
+
+def test_what_is_not_writable_changes_nothing_in_a_fresh_simulation(
+    as_alice: Client, bob: User, profession: Profession
+) -> None:
+    body = {
+        "profession_id": profession.pk,
+        "user": bob.pk,
+        "user_id": bob.pk,
+        "id": 999,
+        "is_finished": True,
+        "superseded_at": "2020-01-01T00:00:00Z",
+        "report": None,
+        "marker": "x",
+        "state": {"trust": 9},
+        "started_at": "2020-01-01T00:00:00Z",
+        "is_staff": True,
+    }
+    assert as_alice.post("/api/simulations", body).status_code == 201
+    simulation = Simulation.objects.get()
+    assert simulation.user.username == "alice"
+    assert simulation.is_current
+    assert not simulation.is_finished
+    assert simulation.pk != 999
+    assert simulation.marker != "x"
+    assert simulation.started_at.year > 2020
+    assert not User.objects.get(username="alice").is_staff
 
 
 def session_of(user: User) -> str:
@@ -196,7 +224,7 @@ OWN = {
     "simulations/<int:pk>/report/rewrite": "simulation",
     "tasks/<int:pk>/answer": "task",
     "tasks/<int:pk>/rewrite": "task",
-    "account/tokens/<str:pk>/revoke": "token",
+    "account/tokens/<slug:pk>/revoke": "token",
 }
 PUBLIC = {
     "api/professions/<int:pk>",
@@ -278,3 +306,31 @@ def test_a_profession_without_tasks_is_neither_listed_nor_a_broken_page(server: 
         started = visitor.http.post("/professions/baker/start", headers=csrf)
     assert page.status_code == 200
     assert (started.status_code, started.headers["location"]) == (302, "/professions/baker")
+
+
+@pytest.mark.parametrize("stream", ["", "/stream"])
+def test_after_the_end_no_task_takes_another_answer(
+    as_alice: Client, task: Task, provider: FakeOpenAI, stream: str
+) -> None:
+    current = f"/api/tasks/profession/{task.simulation.profession_id}/current"
+    for number in range(3):
+        body = {"answer": f"answer {number}"}
+        assert as_alice.post(f"/api/tasks/{as_alice.get(current).json()['id']}/submit", body).status_code == 200
+    for answered in Task.objects.all():
+        response = as_alice.post(f"/api/tasks/{answered.pk}/submit{stream}", {"answer": "better"})
+        assert_shape(response, 409, "already_submitted")
+    assert list(Submission.objects.order_by("pk").values_list("answer", flat=True)) == [
+        "answer 0",
+        "answer 1",
+        "answer 2",
+    ]
+
+
+def test_of_two_answers_at_once_one_is_stored_and_the_other_told_so(as_alice: Client, task: Task) -> None:
+    def hand_in(answer: str) -> int:
+        return as_alice.post(f"/api/tasks/{task.pk}/submit", {"answer": answer}).status_code
+
+    with ThreadPoolExecutor(4) as threads:
+        statuses = list(threads.map(hand_in, ["a", "b", "c", "d"]))
+    assert sorted(statuses) == [200, 409, 409, 409]
+    assert Submission.objects.get().answer == "abcd"[statuses.index(200)]

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.conftest import ROOT, Server
-from tests.waiting import IN_CI, free_port, wait_until
+from tests.conftest import ROOT, Server, ServerStarter
+from tests.waiting import IN_CI, free_port, required, wait_until
 
 NOT_IN_A_CLONE = shutil.ignore_patterns(".*", "__pycache__", "node_modules", "var", "vendor", "tests")
 PASSWORD = re.compile(r"user staff, password (\S+)")
@@ -21,6 +22,7 @@ STATIC = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 IMPORTED = re.compile(r'from\s*"\./([^"]+)"')
 HASHED = re.compile(r"\.[0-9a-f]{12}\.\w+$")
 THIRD_PARTY = "/static/vendor/"
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # what the operator chose
 FOR_EVER = "max-age=315360000, public, immutable"
 
 
@@ -71,16 +73,18 @@ def test_the_first_start_prints_a_password_that_opens_the_admin(first_start: Ser
     (password,) = PASSWORD.findall(first_start.log)
     assert first_start.log.count(password) == 1
     assert not any(password.encode() in file.read_bytes() for file in (clone / "var").iterdir() if file.is_file())
-    form = {"username": "staff", "password": password}
+    form = {"login": "staff", "password": password}
     with httpx2.Client(base_url=first_start.url) as browser:
-        assert browser.post("/admin/login/", data=form).status_code == 403, "without the form's token"
-        assert "csrfmiddlewaretoken" in browser.get("/admin/login/").text
+        door = browser.get("/admin/login/?next=/admin/").headers["location"]
+        assert browser.post(door, data=form).status_code == 403, "without the form's token"
+        assert "csrfmiddlewaretoken" in browser.get(door).text
         form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
-        wrong = browser.post("/admin/login/?next=/admin/", data=form | {"password": "staff"})
+        wrong = browser.post(door, data=form | {"password": "staff"})
         assert wrong.status_code == 200
-        entered = browser.post("/admin/login/?next=/admin/", data=form)
+        entered = browser.post(door, data=form)
         assert (entered.status_code, entered.headers["location"]) == (302, "/admin/")
         assert browser.get("/admin/professions/brief/").status_code == 200
+        assert_static_files_are_kept(first_start, STATIC.findall(browser.get("/admin/").text))
 
 
 def test_the_first_start_has_three_professions_and_needs_no_key(first_start: Server) -> None:
@@ -93,9 +97,12 @@ def test_the_first_start_has_three_professions_and_needs_no_key(first_start: Ser
     assert httpx2.get(f"{first_start.url}/readyz").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/professions/nurse", "/accounts/login/", "/admin/login/"])
+@pytest.mark.parametrize("path", ["/", "/professions/nurse", "/accounts/login/"])
 def test_static_files_are_named_by_their_content_and_kept_for_ever(first_start: Server, path: str) -> None:
-    waiting = STATIC.findall(httpx2.get(f"{first_start.url}{path}").text)
+    assert_static_files_are_kept(first_start, STATIC.findall(httpx2.get(f"{first_start.url}{path}").text))
+
+
+def assert_static_files_are_kept(first_start: Server, waiting: list[str]) -> None:
     assert any(address.endswith(".css") for address in waiting)
     seen: set[str] = set()
     while waiting:
@@ -163,6 +170,55 @@ def test_several_processes_without_redis_are_refused_with_the_reason(clone: Path
     assert "2 processes are to serve without REDIS_URL: a learner whose stream" in refused.stderr
     assert "Set REDIS_URL, or serve with one process" in refused.stderr
     assert not (tmp_path / "db.sqlite3").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "site", "said"),
+    [
+        (
+            EVERYWHERE,
+            "http://127.0.0.1:{port}",
+            "would reach it at http://{own}:{port}, but the site answers at http://127",
+        ),
+        (
+            EVERYWHERE,
+            "http://203.0.113.9:80",
+            "would reach it at http://{own}:{port}, but the site answers at http://203",
+        ),
+        (EVERYWHERE, "http://class.local:8000", "reach it at http://class.local:8000\n"),
+        ("127.0.0.1", "http://127.0.0.1:{port}", ""),
+        (EVERYWHERE, "https://try.example.org", ""),
+    ],
+)
+def test_who_lets_other_computers_in_is_told_their_address_and_what_to_set(
+    start_own_server: ServerStarter, host: str, site: str, said: str
+) -> None:
+    port = free_port()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            own = probe.getsockname()[0]
+        except OSError:  # no way out: the name has to do
+            own = socket.gethostname()
+    log = start_own_server("--host", host, port=port, SITE_URL=site.format(port=port)).log
+    assert f"Serving on http://{host}:{port}\n" in log
+    if said:
+        assert f"Other computers {said.format(port=port, own=own)}" in log
+        assert (f"Set SITE_URL=http://{own}:{port} in the environment or in .env" in log) == ("would" in said)
+    else:
+        assert "Other computers" not in log
+
+
+def test_make_lets_other_computers_in(tmp_path: Path) -> None:
+    for target in ["run", "dev"]:
+        shown = subprocess.run(
+            [required("make"), "-n", target, "HOST=0.0.0.0", "PORT=8123"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "manage.py serve --host 0.0.0.0 --port 8123" in shown.stdout
 
 
 def test_a_second_server_on_the_same_database_is_refused_with_what_to_do(first_start: Server, clone: Path) -> None:

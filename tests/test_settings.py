@@ -1,6 +1,8 @@
 """What the environment may say: values that cannot be used stop the start with what to write instead."""
 
 import os
+import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,8 +16,11 @@ import pytest
 from accounts.models import User
 from professions.models import Profession
 from tests.conftest import ROOT, Server, ServerStarter
+from tests.test_serve import NOT_IN_A_CLONE
+from tests.waiting import free_port
 
-LONG_KEY = "k3y-" * 20
+LONG_KEY = "k3y-of-Alice-" * 5
+SETTINGS = ROOT / "simulator" / "settings.py"
 
 
 def manage(*arguments: str, var: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -32,51 +37,141 @@ def manage(*arguments: str, var: Path, **environment: str) -> "subprocess.Comple
     )
 
 
-def last_line(finished: "subprocess.CompletedProcess[str]") -> str:
-    return finished.stderr.splitlines()[-1]
-
-
 def test_nothing_needs_to_be_set(tmp_path: Path) -> None:
     finished = manage("check", var=tmp_path)
     assert finished.returncode == 0, finished.stderr
     assert "no issues" in finished.stdout
 
 
-@pytest.mark.parametrize(
-    ("environment", "sentence"),
-    [
-        ({"SECRET_KEY": "x" * 49}, "SECRET_KEY has 49 characters; 50 or more are needed. `python -c 'import secrets"),
-        ({"DATABASE_URL": "postgres://me:pw@db/sim"}, "SECRET_KEY is not set, and with PostgreSQL or Redis"),
-        ({"REDIS_URL": "redis://127.0.0.1/0"}, "SECRET_KEY is not set, and with PostgreSQL or Redis"),
-        ({"DATABASE_URL": "mysql://me:pw@db/sim"}, "DATABASE_URL cannot be used; write sqlite:///PATH or postgres://"),
-        ({"DATABASE_URL": "pw"}, "DATABASE_URL cannot be used; write sqlite:///PATH or postgres://"),
-        ({"SITE_URL": "try.example.org"}, "SITE_URL is 'try.example.org'; write the public address with its scheme"),
-        ({"SITE_URL": "ftp://example.org"}, "SITE_URL is 'ftp://example.org'; write the public address with its"),
-        ({"SITE_URL": "https://"}, "SITE_URL is 'https:'; write the public address with its scheme"),
-        ({"SITE_URL": "http://[::1"}, "SITE_URL is 'http://[::1'; write the public address with its scheme"),
-        ({"SITE_URL": "http://a:port"}, "SITE_URL is 'http://a:port'; write the public address with its scheme"),
-        ({"SITE_URL": "https://a.org/b"}, "SITE_URL is 'https://a.org/b'; write the public address with its scheme"),
-        ({"LLM_TIMEOUT_SECONDS": "0"}, "LLM_TIMEOUT_SECONDS is '0'; write a number of seconds above 0"),
-        ({"LLM_FIRST_TOKEN_SECONDS": "-3"}, "LLM_FIRST_TOKEN_SECONDS is '-3'; write a number of seconds above 0"),
-        ({"LLM_IDLE_SECONDS": "2m"}, "LLM_IDLE_SECONDS is '2m'; write a number of seconds above 0"),
-        ({"LLM_TIMEOUT_SECONDS": "nan"}, "LLM_TIMEOUT_SECONDS is 'nan'; write a number of seconds above 0"),
-        ({"LLM_HEDGE_SECONDS": "-1"}, "LLM_HEDGE_SECONDS is '-1'; write a number of seconds, or 0 for no second cand"),
-        ({"LLM_MAX_RETRIES": "0"}, "LLM_MAX_RETRIES is '0'; write a whole number, 1 or more"),
-        ({"LLM_MAX_RETRIES": "2.5"}, "LLM_MAX_RETRIES is '2.5'; write a whole number, 1 or more"),
-        ({"DAILY_TOKEN_BUDGET": "many"}, "DAILY_TOKEN_BUDGET is 'many'; write a whole number, 0 or more"),
-        ({"USER_DAILY_TOKEN_BUDGET": "-5"}, "USER_DAILY_TOKEN_BUDGET is '-5'; write a whole number, 0 or more"),
-        ({"DEBUG": "maybe"}, "DEBUG is 'maybe'; write on or off"),
-        ({"ALLOW_GUESTS": "ja"}, "ALLOW_GUESTS is 'ja'; write on or off"),
-    ],
-    ids=lambda value: "-".join(f"{name}={text:.20}" for name, text in value.items()) if isinstance(value, dict) else "",
-)
-def test_what_cannot_be_used_stops_the_start_with_what_to_write(
-    tmp_path: Path, environment: dict[str, str], sentence: str
+FAULTS = {
+    "SITE_URL": (
+        "try.example.org",
+        "is 'try.example.org'; write the public address with its scheme and without a path",
+    ),
+    "DEBUG": ("maybe", "is 'maybe'; write on or off"),
+    "ALLOWED_HOSTS": ("https://try.example.org", "holds 'https://try.example.org'; write hosts alone"),
+    "CSRF_TRUSTED_ORIGINS": ("try.example.org", "holds 'try.example.org'; write origins such as"),
+    "CORS_ORIGINS": ("*", "is '*', which would let every site act"),
+    "DATABASE_URL": ("postgres://me:pw@db:99999/sim", "has a port that cannot be used"),
+    "REDIS_URL": ("redis://:pw@", "needs a host"),
+    "WEB_CONCURRENCY": ("two", "is 'two'; write a whole number, 1 or more"),
+    "SECRET_KEY": ("pw" * 25, "can be guessed: too few different characters"),
+    "EMAIL_URL": ("smtp://me:pw@", "names no host"),
+    "OPENAI_API_KEYS": ("sk-pw-one, sk pw-two", "holds a blank or a character that no key has"),
+    "OPENAI_API_KEY": ("sk-…", "is the example's placeholder"),
+    "OPENAI_BASE_URL": ("http://me:pw@127.0.0.1/v1", "holds a name or a password"),
+    "OPENAI_MODEL": ("x" * 121, "holds a name of more than 120 characters"),
+    "OPENAI_FALLBACK_MODELS": ("a," + "x" * 121, "holds a name of more than 120 characters"),
+    "OPENROUTER_API_KEY": ("sk-or-pw…", "is the example's placeholder"),
+    "OPENROUTER_BASE_URL": ("openrouter", "does not begin with http:// or https://"),
+    "OPENROUTER_MODEL": ("a\tb", "holds a line break or an invisible character"),
+    "VARIANT_MODELS": ("x" * 121, "holds a name of more than 120 characters"),
+    "LLM_TIMEOUT_SECONDS": ("0", "is '0'; write a number of seconds above 0"),
+    "LLM_FIRST_TOKEN_SECONDS": ("-3", "is '-3'; write a number of seconds above 0"),
+    "LLM_IDLE_SECONDS": ("2m", "is '2m'; write a number of seconds above 0"),
+    "LLM_HEDGE_SECONDS": ("-1", "is '-1'; write a number of seconds, or 0 for no second candidate"),
+    "LLM_MAX_RETRIES": ("2.5", "is '2.5'; write a whole number, 1 or more"),
+    "DAILY_TOKEN_BUDGET": ("many", "is 'many'; write a whole number, 0 or more"),
+    "USER_DAILY_TOKEN_BUDGET": ("-5", "is '-5'; write a whole number, 0 or more"),
+    "ALLOW_GUESTS": ("ja", "is 'ja'; write on or off"),
+    "TRUSTED_PROXIES": ("10.0.0.5,10.0.0.5/8", "holds '10.0.0.5/8'; write addresses and networks such as"),
+    "HSTS_INCLUDE_SUBDOMAINS": ("2", "is '2'; write on or off"),
+    "HSTS_PRELOAD": ("yep", "is 'yep'; write on or off"),
+}
+
+
+@pytest.mark.parametrize("command", [("check",), ("serve", "--port", "1"), ("verify",), ("migrate",)])
+def test_every_fault_stops_the_start_with_a_sentence_of_its_own_and_nothing_is_made(
+    tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    finished = manage("check", var=tmp_path, **environment)
+    finished = manage(*command, var=tmp_path / "var", **{name: value for name, (value, _) in FAULTS.items()})
     assert finished.returncode == 1
-    assert sentence in last_line(finished)
-    assert "pw" not in last_line(finished)
+    prefix, printed = ("FAIL settings: ", finished.stdout) if command == ("verify",) else ("", finished.stderr)
+    lines = printed.splitlines()
+    for name, (_, sentence) in FAULTS.items():
+        assert [line for line in lines if line.startswith(f"{prefix}{name} {sentence}")], (name, printed)
+    assert len(lines) == len(FAULTS) + (command == ("verify",))
+    assert "pw" not in printed
+    assert "Traceback" not in finished.stdout + finished.stderr
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_server_that_is_started_by_hand_ends_with_the_sentence_too(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "simulator.asgi:application", "--port", str(free_port())],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path), "LLM_MAX_RETRIES": "two"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("LLM_MAX_RETRIES is 'two'; write a whole number, 1 or more")
+    assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("shared", [{"DATABASE_URL": "postgres://me:pw@db/sim"}, {"REDIS_URL": "redis://127.0.0.1/0"}])
+def test_what_several_processes_share_needs_a_key_that_they_share(tmp_path: Path, shared: dict[str, str]) -> None:
+    finished = manage("check", var=tmp_path, **shared)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("SECRET_KEY is not set, and with PostgreSQL or Redis several processes")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelled_name_and_hosts_that_are_anybodys_are_warned_of(tmp_path: Path) -> None:
+    finished = manage("check", var=tmp_path, OPENAI_APIKEY="sk-secret", ALLOWED_HOSTS="*")
+    assert finished.returncode == 0
+    assert "OPENAI_APIKEY is not a setting of this site and changes nothing" in finished.stderr
+    assert "HINT: OPENAI_API_KEY is" in finished.stderr
+    assert "ALLOWED_HOSTS is *, so a stranger chooses the address" in finished.stderr
+    assert "sk-secret" not in finished.stdout + finished.stderr
+
+
+def names_read() -> set[str]:
+    """Return the names that simulator/settings.py reads."""
+    return set(re.findall(r'(?:env\.\w+|_seconds|_whole_number|_names|_switch)\(\s*"([A-Z_]+)"', SETTINGS.read_text()))
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return the lines of settings in everything that people copy from, as they are printed, each with its place."""
+    found = [(file.name, file.read_text()) for file in ROOT.glob("deploy/*.example")]
+    for file in [ROOT / "README.md", *ROOT.glob("deploy/*.md"), *ROOT.glob("docs/*.md")]:
+        for number, block in enumerate(re.findall(r"^```\w*\n(.*?)^```", file.read_text(), re.DOTALL | re.MULTILINE)):
+            names = re.findall(r"^(?:# ?)?([A-Z_]+)=", block, re.MULTILINE)
+            # Other blocks are for a shell.
+            if len(names) == len(block.splitlines()) and names_read() & set(names):
+                found.append((f"{file.name} block {number}", block))
+    return found
+
+
+@pytest.mark.parametrize(("place", "lines"), examples(), ids=lambda value: value if len(value) < 40 else "")
+def test_every_example_works_as_it_is_printed(tmp_path: Path, place: str, lines: str) -> None:
+    clone = Path(shutil.copytree(ROOT, tmp_path / "clone", ignore=NOT_IN_A_CLONE))
+    (clone / ".env").write_text(f"SECRET_KEY={LONG_KEY}\n{lines}", encoding="utf-8")
+    finished = subprocess.run(
+        [sys.executable, str(clone / "manage.py"), "check"],
+        env={"PATH": os.environ["PATH"], "VAR_DIR": str(tmp_path / "var")},  # one of the examples names a real folder
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "simulator.W001" not in finished.stderr, "a name that is no setting"
+
+
+def test_the_examples_are_found() -> None:
+    assert {"README.md", "environment.example"} <= {place.split(" block")[0] for place, _ in examples()}
+
+
+def test_the_readme_names_every_setting_that_is_read() -> None:
+    table = set(
+        re.findall(
+            r"`([A-Z][A-Z_]+)`", "".join(re.findall(r"^\|.*\|$", (ROOT / "README.md").read_text(), re.MULTILINE))
+        )
+    )
+    read = names_read()
+    assert set(FAULTS) | {"VAR_DIR"} <= read
+    assert read == table
 
 
 def test_a_second_provider_without_a_model_stops_the_start(tmp_path: Path) -> None:
@@ -91,7 +186,7 @@ def test_a_second_provider_without_a_model_stops_the_start(tmp_path: Path) -> No
     "environment",
     [
         {"SITE_URL": "https://try.example.org/", "ALLOW_GUESTS": "off"},
-        {"SITE_URL": "http://[::1]:8000", "LLM_TIMEOUT_SECONDS": "1.5"},
+        {"SITE_URL": "http://[::1]:8000", "LLM_TIMEOUT_SECONDS": "1.5", "TRUSTED_PROXIES": "10.0.0.5, fd00::/8,unix"},
         {
             "OPENAI_API_KEY": "",
             "OPENAI_BASE_URL": "",
@@ -105,6 +200,7 @@ def test_a_second_provider_without_a_model_stops_the_start(tmp_path: Path) -> No
             "DAILY_TOKEN_BUDGET": "",
             "ALLOW_GUESTS": "",
             "CORS_ORIGINS": "",
+            "TRUSTED_PROXIES": "",
         },
     ],
     ids=["https", "IPv6", "empty"],
@@ -130,6 +226,14 @@ def test_a_key_that_is_set_is_used_and_none_is_made(tmp_path: Path) -> None:
     show = ("shell", "-v0", "-c", "from django.conf import settings; print(settings.SECRET_KEY)")
     assert manage(*show, var=tmp_path, SECRET_KEY=LONG_KEY).stdout.strip() == LONG_KEY
     assert not (tmp_path / "secret_key").exists()
+
+
+def test_preloading_without_subdomains_stops_the_start(tmp_path: Path) -> None:
+    https = {"SITE_URL": "https://try.example.org", "HSTS_PRELOAD": "on"}
+    refused = manage("check", var=tmp_path, **https)
+    assert refused.returncode == 1
+    assert "(simulator.E010) HSTS_PRELOAD is on without HSTS_INCLUDE_SUBDOMAINS" in refused.stderr
+    assert manage("check", var=tmp_path, HSTS_INCLUDE_SUBDOMAINS="on", **https).returncode == 0
 
 
 def test_djangos_own_check_finds_nothing_to_say_about_an_https_site(tmp_path: Path) -> None:
@@ -170,8 +274,7 @@ class Visitor:
 
 @pytest.fixture(scope="module")
 def https_server(start_server: ServerStarter) -> Iterator[Server]:
-    # The loopback address is allowed too, because the fixture asks there whether the server is up.
-    server = start_server(SITE_URL="https://try.example.org", ALLOWED_HOSTS="try.example.org,127.0.0.1")
+    server = start_server(SITE_URL="https://try.example.org")
     yield server
     server.stop()
 
@@ -208,7 +311,7 @@ def test_an_https_site_sends_http_to_https_and_tells_browsers_to_stay(https_serv
     plain = httpx2.get(f"{https_server.url}/professions/x", headers=host)
     assert (plain.status_code, plain.headers["location"]) == (301, "https://try.example.org/professions/x")
     secure = httpx2.get(f"{https_server.url}/healthz", headers=host | {"X-Forwarded-Proto": "https"})
-    assert secure.headers["strict-transport-security"] == "max-age=31536000; includeSubDomains; preload"
+    assert secure.headers["strict-transport-security"] == "max-age=31536000"
     assert httpx2.get(f"{https_server.url}/healthz", headers=host).status_code == 200
 
 

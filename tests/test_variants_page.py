@@ -49,9 +49,9 @@ def own_server(start_own_server: ServerStarter, provider: FakeOpenAI) -> Server:
 def open_page(page: Page, server: Server, brief: Brief) -> None:
     """Log in and go from the brief to its variants."""
     page.goto(f"{server.url}/admin/login/?next=/admin/professions/brief/{brief.pk}/change/")
-    page.fill("#id_username", "author")
-    page.fill("#id_password", "correct horse battery")
-    page.click("[type=submit]")
+    page.fill("[name=login]", "author")
+    page.fill("[name=password]", "correct horse battery")
+    page.click("main [type=submit]")
     page.get_by_role("link", name="Variants").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(brief.title)
 

@@ -2,6 +2,8 @@
 
 import html
 import re
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 import httpx2
+import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import Client as DjangoClient
@@ -18,17 +21,17 @@ from django.test import Client as DjangoClient
 from accounts.models import User
 from generation.models import CandidateHealth
 from generation.upstream.candidates import key_id
-from tests.conftest import KEY, ROOT, Server
+from tests.conftest import KEY, ROOT, SECRET_KEY, Server, ServerStarter
 from tests.fake_openai import MODELS, Behaviour, FakeOpenAI, Refusal
 from tests.test_nginx import nginx_before
-from tests.waiting import free_port
+from tests.waiting import free_port, required
 
 
 def verify(tmp_path: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run the command on a database of its own, as an operator would."""
     own = {"VAR_DIR": str(tmp_path), "PATH": "/usr/bin"} | environment
     migrate = [sys.executable, "manage.py", "migrate", "-v", "0"]
-    if "DATABASE_URL" not in environment:
+    if "DATABASE_URL" not in environment and not (tmp_path / "db.sqlite3").exists():
         subprocess.run(migrate, cwd=ROOT, env=own, check=True)
     command = [sys.executable, "manage.py", "verify", *arguments]
     return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
@@ -39,9 +42,10 @@ def test_a_site_without_a_key_passes(tmp_path: Path) -> None:
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        f"ok   {name}" for name in ("settings", "database", "redis", "models", "stream")
+        f"ok   {name}" for name in ("settings", "database", "redis", "mail", "models", "stream")
     ]
     assert "no key is configured" in done.stdout
+    assert "ok   stream: an author, for want of a key, wrote 672 characters, stored after" in done.stdout
 
 
 def test_each_candidate_is_asked_what_it_can_do(tmp_path: Path, provider: FakeOpenAI) -> None:
@@ -58,23 +62,197 @@ def test_each_candidate_is_asked_what_it_can_do(tmp_path: Path, provider: FakeOp
     assert "Allow the project this model" in failed
     assert KEY not in done.stdout + done.stderr
     formats = [request.body.get("response_format") for request in provider.requests if request.model == MODELS[0]]
-    assert [isinstance(one, dict) and one["type"] for one in formats].count(False) == 1
+    kinds = [isinstance(one, dict) and one["type"] for one in formats]
+    assert sorted(map(str, kinds)) == ["False", "False", "json_object", "json_schema"], "the probe's, and the stream's"
+
+
+def test_what_a_provider_says_cannot_forge_a_line(tmp_path: Path, provider: FakeOpenAI) -> None:
+    provider.default = Behaviour(status=Refusal.FORGED)
+    done = verify(tmp_path, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
+    assert "2026-01-01 00:00:00,000 INFO forged" in done.stdout
+    assert all(line.startswith(("ok   ", "FAIL ")) for line in done.stdout.splitlines())
 
 
 def test_a_database_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
     address = f"postgres://nobody:secret@127.0.0.1:{free_port()}/none"
-    done = verify(tmp_path, DATABASE_URL=address, SECRET_KEY="x" * 50)
+    done = verify(tmp_path, DATABASE_URL=address, SECRET_KEY=SECRET_KEY)
     assert done.returncode == 1
-    assert "FAIL database: default does not answer" in done.stdout
+    assert "FAIL database: The database none at 127.0.0.1 port" in done.stdout
+    assert "Connection refused" in done.stdout
     assert "Look at DATABASE_URL" in done.stdout
+    assert "FAIL stream: not checked, because it needs the database." in done.stdout
     assert "secret" not in done.stdout
 
 
 def test_redis_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
-    done = verify(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}", SECRET_KEY="x" * 50)
+    done = verify(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}", SECRET_KEY=SECRET_KEY)
     assert done.returncode == 1
     assert "FAIL redis: does not answer" in done.stdout
     assert "Look at REDIS_URL" in done.stdout
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of something that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def failures(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    return dict(re.findall(r"^FAIL (\w+): (.*)$", done.stdout, re.MULTILINE))
+
+
+def test_whatever_says_nothing_is_given_up_and_named_with_what_to_do(tmp_path: Path, silent: int) -> None:
+    done = verify(
+        tmp_path,
+        *("--seconds", "4"),
+        DATABASE_URL=f"postgres://me:secret-one@127.0.0.1:{silent}/sim?connect_timeout=3",
+        REDIS_URL=f"redis://:secret-two@127.0.0.1:{silent}/0",
+        EMAIL_URL=f"smtp://me:secret-three@127.0.0.1:{silent}",
+        OPENAI_BASE_URL=f"http://127.0.0.1:{silent}/v1",
+        OPENAI_API_KEY=KEY,
+        SECRET_KEY=SECRET_KEY,
+    )
+    failed = failures(done)
+    assert list(failed) == ["database", "redis", "mail", "models", "stream"]
+    assert "connection timeout expired. Look at DATABASE_URL" in failed["database"]
+    assert "Look at REDIS_URL" in failed["redis"]
+    assert "takes no mail: " in failed["mail"]
+    assert "provider_timeout: no short answer in time. Look at the base URL" in failed["models"]
+    assert not {word for word in ("secret-", KEY, SECRET_KEY) if word in done.stdout + done.stderr}
+
+
+def test_a_check_that_cannot_be_broken_off_is_left_behind(tmp_path: Path, silent: int) -> None:
+    address = f"postgres://me:secret@127.0.0.1:{silent}/sim?connect_timeout=600"
+    failed = failures(verify(tmp_path, "--seconds", "1", DATABASE_URL=address, SECRET_KEY=SECRET_KEY))
+    assert failed["database"] == (
+        "no answer within 1 s. Look at DATABASE_URL, and whether the database answers this machine."
+    )
+
+
+def test_settings_that_cannot_be_used_are_lines_of_their_own(tmp_path: Path) -> None:
+    done = verify(tmp_path, DATABASE_URL="postgres://me:secret@db:port/sim", WEB_CONCURRENCY="two")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("FAIL settings: DATABASE_URL has a port that cannot be used")
+    assert lines[1].startswith("FAIL settings: WEB_CONCURRENCY is 'two'; write a whole number")
+    assert lines[2] == "The other checks need these settings and were not made."
+    assert done.returncode == 1
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_the_stream_is_a_models_where_one_is_configured(tmp_path: Path, provider: FakeOpenAI) -> None:
+    provider.default = Behaviour(text="A morning at work begins with tea.")
+    done = verify(tmp_path, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
+    assert f"ok   stream: the model {MODELS[0]} wrote 34 characters, stored after" in done.stdout
+    assert provider.requests[-1].last_user_message.startswith("Write one sentence")
+
+
+def test_a_text_that_an_author_stood_in_for_fails_with_what_to_do(tmp_path: Path, provider: FakeOpenAI) -> None:
+    provider.default = Behaviour(text='{"ready": true}')
+    environment = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.base_url}
+    first = verify(tmp_path, **environment, DAILY_TOKEN_BUDGET="1")
+    assert first.returncode == 0, "the last text of a day may go over the limit"
+    spent = failures(verify(tmp_path, **environment, DAILY_TOKEN_BUDGET="1"))
+    assert (
+        "the day's tokens are used up, so learners are shown the authors' texts. Raise DAILY_TOKEN" in spent["stream"]
+    )
+    provider.default = Behaviour(status=Refusal.BAD_KEY)
+    refused = failures(verify(tmp_path, **environment))
+    assert "no model wrote (no model could be had), so learners are shown the authors' texts" in refused["stream"]
+    assert "Replace the key" in refused["models"]
+
+
+def test_a_model_that_only_trickles_is_given_up(tmp_path: Path, provider: FakeOpenAI) -> None:
+    provider.default = Behaviour(tokens=("One ",) * 100, tokens_per_second=1)
+    failed = failures(verify(tmp_path, "--seconds", "4", OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url))
+    assert "provider_timeout: no short answer in time" in failed["models"]
+    assert "no end after 1 s. Look at the lines of the models" in failed["stream"]
+    provider.wait_for(lambda fake: all(request.disconnected for request in fake.requests))
+
+
+def test_an_address_that_does_not_lead_to_the_site_is_named_with_what_to_do(tmp_path: Path, silent: int) -> None:
+    def proxy(url: str) -> str:
+        return failures(verify(tmp_path, "--seconds", "4", "--url", url))["proxy"]
+
+    assert "Look at the name, and whether DNS knows it." in proxy("https://no.such.invalid")
+    assert "says nothing for 1 s. Look at the proxy" in proxy(f"http://127.0.0.1:{silent}")
+    assert "--url cannot be used: http or https://HOST[:PORT] is wanted" in proxy("try.example.org")
+    assert "Look at the address and at the proxy, and whether the site runs." in proxy(
+        f"http://127.0.0.1:{free_port()}"
+    )
+
+
+def test_a_proxy_that_hides_https_from_the_site_is_named_and_a_certificate_that_nobody_trusts(
+    start_own_server: ServerStarter, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"https://127.0.0.1:{port}"
+    server = start_own_server(SITE_URL=url)
+    certificate = make_certificate(tmp_path)
+    environment = {
+        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+        "VAR_DIR": str(settings.VAR_DIR),
+    }
+    with tls_proxy_before(server, port, certificate):
+        looping = failures(verify(tmp_path, "--url", url, **environment, SSL_CERT_FILE=str(certificate)))
+        untrusted = failures(verify(tmp_path, "--url", url, **environment))
+    assert looping["proxy"] == (
+        f"the site answers {url}/ with a redirect to itself: the proxy does not say X-Forwarded-Proto: https, or its "
+        "address is not in TRUSTED_PROXIES."
+    )
+    assert "Look at the certificate: browsers refuse it too." in untrusted["proxy"]
+    elsewhere = failures(verify(tmp_path, "--url", server.url, **environment))
+    assert f"{server.url}/ is a redirect to https://127.0.0.1" in elsewhere["proxy"]
+    assert "Give --url, and SITE_URL, the address where the site is." in elsewhere["proxy"]
+
+
+def make_certificate(folder: Path) -> Path:
+    """Return a file with a key and a certificate of 127.0.0.1 that nobody signed."""
+    file = folder / "certificate.pem"
+    make = [
+        required("openssl"),
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
+    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key.pem"), "-out", str(file)]
+    subprocess.run(make, check=True, capture_output=True)
+    file.write_text(file.read_text() + (folder / "key.pem").read_text())
+    return file
+
+
+@contextmanager
+def tls_proxy_before(server: Server, port: int, certificate: Path) -> Iterator[None]:
+    """Run a proxy that ends TLS and says so to nobody."""
+
+    class PassOn(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the standard library's name
+            answer = httpx2.get(server.url + self.path, headers={"Host": self.headers["Host"]}, timeout=30)
+            self.send_response(answer.status_code)
+            for name in ("Content-Type", "Location"):
+                if name in answer.headers:
+                    self.send_header(name, answer.headers[name])
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *arguments: object) -> None:
+            """Keep quiet."""
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with ThreadingHTTPServer(("127.0.0.1", port), PassOn) as proxy:
+        proxy.socket = context.wrap_socket(proxy.socket, server_side=True)
+        Thread(target=proxy.serve_forever, daemon=True).start()
+        yield
+        proxy.shutdown()
 
 
 def test_a_proxy_that_passes_streams_on_is_told_from_one_that_collects_them(

@@ -1,6 +1,6 @@
 from generation.models.attempt import Attempt, Spending
 from generation.models.candidate import CandidateHealth
-from generation.models.daily_tokens import DailyTokens
+from generation.models.daily_tokens import DailyTokens, Whose
 from generation.models.generation import FINAL, FORGOTTEN, LEASE, MOST_TAKEOVERS, RENEW_SECONDS, Generation, Message
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Generation",
     "Message",
     "Spending",
+    "Whose",
 ]

@@ -8,6 +8,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from generation.models.daily_tokens import Whose
 from generation.models.generation import Generation
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
     def since(self, day: date) -> "AttemptQuerySet":
         """Those of a day (UTC) and later."""
         return self.filter(started_at__gte=datetime.combine(day, time.min, tzinfo=UTC))
+
+    def of(self, whose: Whose) -> "AttemptQuerySet":
+        """Those of a person, of all guests together, or of the whole site."""
+        match whose:
+            case "site":
+                return self
+            case "guests":
+                return self.filter(generation__user__is_guest=True)
+            case user_id:
+                return self.filter(generation__user=user_id)
 
     def tokens(self) -> int:
         """Tokens in and out of all of them."""

@@ -1,5 +1,5 @@
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import Literal, TypedDict
 
 from django.conf import settings
 from django.db import models
@@ -7,14 +7,17 @@ from django.db.models import F, Q
 from django.db.models.functions import Greatest
 from django.utils.translation import gettext_lazy as _
 
-if TYPE_CHECKING:
-    from accounts.models import User
+# Whose tokens are counted: a person's, those of all guests together, or the whole site's.
+Whose = int | Literal["guests", "site"]
 
 
 class DailyTokensQuerySet(models.QuerySet["DailyTokens"]):
-    def of(self, user: "User | int | None", day: date) -> "DailyTokensQuerySet":
-        """One person's count of a day, or with None the whole site's."""
-        return self.filter(day=day, user=user)
+    def of(self, whose: Whose, day: date) -> "DailyTokensQuerySet":
+        return self.filter(day=day, **_owner(whose))
+
+    def begin(self, whose: Whose, day: date, *, tokens: int) -> None:
+        """Make the count of a day; raises IntegrityError when it is there."""
+        self.create(day=day, tokens=tokens, **_owner(whose))
 
     def largest_of_people(self, day: date) -> "DailyTokensQuerySet":
         return self.filter(day=day).exclude(user=None).select_related("user").order_by("-tokens")[:10]
@@ -28,8 +31,20 @@ class DailyTokensQuerySet(models.QuerySet["DailyTokens"]):
         self.update(tokens=Greatest(F("tokens") + difference, 0))
 
 
+def _owner(whose: Whose) -> "_Owner":
+    if isinstance(whose, int):
+        return {"user_id": whose, "is_of_guests": False}
+    return {"user_id": None, "is_of_guests": whose == "guests"}
+
+
+class _Owner(TypedDict):
+    user_id: int | None
+    is_of_guests: bool
+
+
 class DailyTokens(models.Model):
-    """Tokens of one day (UTC) that are spent or set aside: one person's, or without a person the whole site's."""
+    """Tokens of one day (UTC) that are spent or set aside: one person's, or without a person all guests' or the whole
+    site's."""
 
     day = models.DateField(_("day"))
     user = models.ForeignKey(
@@ -40,6 +55,7 @@ class DailyTokens(models.Model):
         blank=True,
         verbose_name=_("person"),
     )
+    is_of_guests = models.BooleanField(_("of all guests together"), default=False)
     tokens = models.BigIntegerField(_("tokens"), default=0)
 
     objects = DailyTokensQuerySet.as_manager()
@@ -50,8 +66,11 @@ class DailyTokens(models.Model):
         ordering = ["-day", "user"]
         constraints = [
             models.UniqueConstraint(fields=["day", "user"], name="one_count_per_person_and_day"),
-            models.UniqueConstraint(fields=["day"], condition=Q(user=None), name="one_count_of_the_site_per_day"),
+            models.UniqueConstraint(
+                fields=["day", "is_of_guests"], condition=Q(user=None), name="one_count_of_site_and_guests_per_day"
+            ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.day} {self.user or _('whole site')}: {self.tokens}"
+        shared = _("guests") if self.is_of_guests else _("whole site")
+        return f"{self.day} {self.user or shared}: {self.tokens}"

@@ -20,7 +20,7 @@ LEASE = timedelta(seconds=15)
 RENEW_SECONDS = 5.0
 # A text whose producers died this often has something about it that kills them.
 MOST_TAKEOVERS = 2
-# A text that was asked for and that nobody began to write for so long was forgotten by a process that died.
+# A text that was given back and that nobody went on with for so long has no reader who would begin it.
 FORGOTTEN = timedelta(seconds=5)
 
 
@@ -48,9 +48,12 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return set(owned.filter(pk__in=pks).values_list("pk", flat=True))
 
     def abandoned(self) -> "GenerationQuerySet":
-        """Texts that nobody writes and somebody should."""
-        forgotten = Q(status=Generation.Status.PENDING, asked_at__lt=Now() - FORGOTTEN)
-        return self.filter(forgotten | _fit_for_takeover())
+        """Texts that somebody began to write and nobody writes now.
+
+        Not those that wait for their first reader: whoever never looks at a text causes none to be paid for.
+        """
+        given_back = Q(status=Generation.Status.PENDING, asked_at__lt=Now() - FORGOTTEN) & ~Q(lease_owner="")
+        return self.filter(given_back | _fit_for_takeover())
 
     def claim(self, pk: uuid.UUID, *, owner: str) -> "Generation | None":
         """Take the right to write this text under the next epoch; None when somebody else has it or it is finished.
@@ -102,7 +105,8 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         own.filter(cancel_wanted=True).update(
             status=Generation.Status.CANCELLED, fault="cancelled", epoch=F("epoch") + 1, finished_at=Now()
         )
-        return own.update(status=Generation.Status.PENDING, lease_owner="", asked_at=Now() - FORGOTTEN)
+        # The owner stays: it tells a text that was begun from one that waits for its first reader.
+        return own.update(status=Generation.Status.PENDING, asked_at=Now() - FORGOTTEN)
 
     def restart(self, pk: uuid.UUID) -> bool:
         """Have a failed or cancelled text written again; False when it is neither."""
@@ -119,6 +123,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
                 fault_detail="",
                 takeovers=0,
                 cancel_wanted=False,
+                lease_owner="",
                 asked_at=Now(),
                 started_at=None,
                 first_token_at=None,

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from urllib.parse import parse_qsl
 from weakref import WeakKeyDictionary
 
 import httpx2
@@ -45,9 +46,12 @@ def _client_for(candidate: Candidate) -> openai.AsyncOpenAI:
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     access = (candidate.base_url, candidate.key)
     if access not in clients:
+        # The package would put a path behind the query of its base address.
+        address, _, query = candidate.base_url.partition("?")
         clients[access] = openai.AsyncOpenAI(
             api_key=candidate.key,
-            base_url=candidate.base_url,
+            base_url=address,
+            default_query=dict(parse_qsl(query, keep_blank_values=True)),
             max_retries=0,
             # Reading has no time-out here: the deadlines of generation/attempts.py count tokens, and comments are none.
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),

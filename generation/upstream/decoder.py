@@ -6,6 +6,7 @@ from typing import Any
 
 from generation.upstream import CompletionEnd
 from generation.upstream.faults import UpstreamFault
+from simulator.logs import visible
 
 # Where the text of a frame begins. Inside of a JSON string its quotes would be escaped.
 _CONTENT = re.compile(r'"content": ?(?=")')
@@ -100,8 +101,8 @@ class Decoder:
     def ending(self, request_id: str) -> CompletionEnd:
         details = self._usage.get("prompt_tokens_details") or {}
         return CompletionEnd(
-            finish_reason=str(self.finish_reason)[:32],
-            model=str(self._model)[:120],
+            finish_reason=visible(str(self.finish_reason))[:32],
+            model=visible(str(self._model))[:120],
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             completion_tokens=_count(self._usage.get("completion_tokens")),
             cached_tokens=_count(details.get("cached_tokens")),

@@ -16,6 +16,8 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from simulator.logs import visible
+
 MINUTE = 60.0
 HOUR = 3600.0
 # However long a provider asks to be left alone, or a row of faults becomes: after this it is tried again.
@@ -128,10 +130,10 @@ _LOOKS_LIKE_A_KEY = re.compile(r"\b(?:(?:sk|pk|rk)-|Bearer )[\w*-]{6,}")
 
 
 def without_keys(text: str) -> str:
-    """Take out the configured keys and whatever else looks like one."""
+    """Take out the configured keys and whatever else looks like one; control characters become escapes."""
     for key in (*settings.OPENAI_API_KEYS, settings.OPENROUTER_API_KEY):
         text = text.replace(key, "[key]") if key else text
-    return _LOOKS_LIKE_A_KEY.sub("[key]", text)
+    return visible(_LOOKS_LIKE_A_KEY.sub("[key]", text))
 
 
 def classify(error: Exception) -> UpstreamFault:

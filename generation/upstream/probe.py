@@ -70,25 +70,29 @@ _REMEDIES = {
 }
 
 
-async def probe_all(chosen: list[Candidate]) -> list[Finding]:
-    """Ask several candidates at once and keep what is found."""
-    findings = await asyncio.gather(*(_probe(candidate) for candidate in chosen))
-    for finding in findings:
+async def probe_all(chosen: list[Candidate], *, seconds: float | None = None, keep: bool = True) -> list[Finding]:
+    """Ask several candidates at once, none for longer than so many seconds, and keep what is found."""
+    if seconds is None:
+        seconds = settings.LLM_FIRST_TOKEN_SECONDS + settings.LLM_IDLE_SECONDS
+    until = asyncio.get_running_loop().time() + seconds
+    findings = await asyncio.gather(*(_probe(candidate, until=until) for candidate in chosen))
+    for finding in findings if keep else ():
         await sync_to_async(_keep)(finding)
     return findings
 
 
-async def _probe(candidate: Candidate) -> Finding:
+async def _probe(candidate: Candidate, *, until: float) -> Finding:
     finding = Finding(candidate)
     try:
-        async with asyncio.timeout(settings.LLM_FIRST_TOKEN_SECONDS + settings.LLM_IDLE_SECONDS):
+        async with asyncio.timeout_at(until):
             await _stream(finding)
     except TimeoutError:
         finding.fault = UpstreamFault("provider_timeout", "no short answer in time")
     except UpstreamFault as fault:
         finding.fault = fault
     else:
-        answers = await asyncio.gather(*(_writes_json(candidate, how) for how in (JSON_SCHEMA, JSON_OBJECT)))
+        formats = (JSON_SCHEMA, JSON_OBJECT)
+        answers = await asyncio.gather(*(_writes_json(candidate, how, until=until) for how in formats))
         finding.writes = dict(zip(("json_schema", "json_object"), answers, strict=True))
     return finding
 
@@ -102,11 +106,11 @@ async def _stream(finding: Finding) -> None:
             finding.first_token_seconds = time.monotonic() - started
 
 
-async def _writes_json(candidate: Candidate, response_format: dict[str, Any]) -> bool:
+async def _writes_json(candidate: Candidate, response_format: dict[str, Any], *, until: float) -> bool:
     """Say whether a candidate keeps to a format of answers; refusing to is a no."""
     text = ""
     try:
-        async with asyncio.timeout(settings.LLM_FIRST_TOKEN_SECONDS):
+        async with asyncio.timeout_at(until):
             async for piece in chat.stream(
                 candidate, QUESTION, max_tokens=MOST_TOKENS, response_format=response_format
             ):

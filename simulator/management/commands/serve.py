@@ -1,22 +1,30 @@
-import fcntl
+import re
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
+from django.db import DatabaseError, connection
 from django.utils.crypto import get_random_string
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from professions.models import Profession
+from simulator import database
+from simulator.listener import CannotListen, address_of, bind, bind_unix, listen, port_number, url_of
+from simulator.protocol import Protocol
+from simulator.serving_lock import InUse, serving_lock
 from simulator.static_files import collect_if_changed
 
-STALLED_READER_SECONDS = 30
+BACKLOG = 4096
+EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # what somebody chose
 # An open stream takes two: the learner's connection and the provider's. Where the system sets no limit this is enough.
 MOST_OPEN_FILES = 65_536
 
@@ -26,30 +34,56 @@ class Command(BaseCommand):
     help = "Prepare the database, the catalogue and the static files, then serve the site."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other computers in.")
+        parser.add_argument("--port", default="8000", help="0 takes any free one.")
+        parser.add_argument("--uds", metavar="PATH", help="Serve a proxy on this computer on a unix socket.")
         parser.add_argument(
-            "--workers", type=int, default=settings.WORKERS, help="Processes; more than one needs REDIS_URL."
+            "--workers", default=str(settings.WORKERS), help="Processes; more than one needs REDIS_URL."
         )
         parser.add_argument("--reload", action="store_true", help="Restart when a source file changes.")
 
-    def handle(self, *args: Any, host: str, port: int, workers: int, reload: bool, **options: Any) -> None:
-        settings.WORKERS = workers
+    def handle(
+        self, *args: Any, host: str, port: str, uds: str | None, workers: str, reload: bool, **options: Any
+    ) -> None:
+        settings.WORKERS = _number_of_workers(workers)
         self.check(display_num_errors=False)
-        with _only_process():
-            self._prepare()
-            _allow_many_open_files()
-            self.stdout.write(f"Serving on http://{host}:{port}")
+        with ExitStack() as until_the_end:
+            with _one_sentence():
+                listener = until_the_end.enter_context(bind_unix(Path(uds)) if uds else bind(host, port_number(port)))
+                until_the_end.enter_context(_only_process())
+                with _whole_or_not_at_all():
+                    self._prepare()
+                _allow_many_open_files()
+                listen(listener, backlog=BACKLOG)
+                self._create_first_staff()
+            self.stdout.write(f"Serving on {address_of(listener)}")
+            if not uds:
+                self._tell_others(host, listener.getsockname()[1])
             self.stdout.flush()
-            _serve(host=host, port=port, workers=workers, reload=reload)
+            _serve(listener, workers=settings.WORKERS, reload=reload)
+
+    def _tell_others(self, host: str, port: int) -> None:
+        """Print where other computers find this one, and what to set if the site would refuse them there."""
+        if _is_loopback(host) or settings.SITE_URL.startswith("https:"):  # then others come through a proxy
+            return
+        named = str(urlsplit(settings.SITE_URL).hostname)
+        is_name = not (_is_loopback(named) or _is_address(named))
+        if is_name or named == host or (host in EVERY_ADDRESS and _is_own_address(named)):
+            self.stdout.write(f"Other computers reach it at {settings.SITE_URL}")
+            return
+        reachable = _address_towards("192.0.2.1") or socket.gethostname() if host in EVERY_ADDRESS else host
+        address = url_of(reachable, port)
+        self.stdout.write(f"Other computers would reach it at {address}, but the site answers at {settings.SITE_URL}.")
+        self.stdout.write(f"Set SITE_URL={address} in the environment or in .env, and start it again.")
 
     def _prepare(self) -> None:
+        database.connect_once()
         call_command("migrate", interactive=False, verbosity=0)
         if not Profession.objects.exists():
             call_command("load_professions", stdout=self.stdout)
         if not settings.DEBUG:
             collect_if_changed()
-        self._create_first_staff()
+        call_command("delete_leftovers", stdout=self.stdout)
 
     def _create_first_staff(self) -> None:
         users = get_user_model().objects
@@ -64,24 +98,58 @@ class Command(BaseCommand):
 
 
 @contextmanager
-def _only_process() -> Iterator[None]:
-    """Keep a second server off an SQLite file without Redis: each would take the other's texts for abandoned.
+def _one_sentence() -> Iterator[None]:
+    """Raise whatever stands against the start as what to do about it."""
+    try:
+        yield
+    except CannotListen as reason:
+        raise CommandError(str(reason)) from reason
+    except DatabaseError as error:
+        raise CommandError(database.sentence(error)) from error
+    except OSError as error:
+        raise CommandError(
+            f"{error.filename or settings.VAR_DIR} cannot be written: {error.strerror}. Make room, or let the user "
+            "who serves write there"
+        ) from error
 
-    The kernel gives the lock back when this process ends, in whatever way.
-    """
-    database = settings.DATABASES["default"]
-    if settings.REDIS_URL or database["ENGINE"] != "django.db.backends.sqlite3":
+
+@contextmanager
+def _only_process() -> Iterator[None]:
+    """Keep a second server off an SQLite file without Redis: each would take the other's texts for abandoned."""
+    own = settings.DATABASES["default"]
+    if own["ENGINE"] != "django.db.backends.sqlite3":
         yield
         return
-    with Path(f"{database['NAME']}.serving").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as taken:
-            raise CommandError(
-                f"Another process serves {database['NAME']} already. Stop it, or set REDIS_URL so that several "
-                "processes can share the work."
-            ) from taken
+    try:
+        with serving_lock(Path(own["NAME"]), shared=bool(settings.REDIS_URL)):
+            yield
+    except InUse as taken:
+        raise CommandError(
+            f"Another process serves {own['NAME']} already. Stop it, or set REDIS_URL so that several "
+            "processes can share the work."
+        ) from taken
+
+
+@contextmanager
+def _whole_or_not_at_all() -> Iterator[None]:
+    """Remove the SQLite file of a first start that failed, so that the next one begins anew.
+
+    Django stores a migration's tables before it stores that they are there; where the disk fills between the two, no
+    later start would get beyond "table already exists".
+    """
+    own = settings.DATABASES["default"]
+    file = Path(own["NAME"])
+    is_alone = own["ENGINE"] == "django.db.backends.sqlite3" and not settings.REDIS_URL
+    is_first = is_alone and not (file.exists() and file.stat().st_size)
+    is_whole = False
+    try:
         yield
+        is_whole = True
+    finally:
+        if is_first and not is_whole:
+            connection.close()
+            for ending in ("", "-wal", "-shm"):
+                file.with_name(file.name + ending).unlink(missing_ok=True)
 
 
 def _allow_many_open_files() -> None:
@@ -89,28 +157,57 @@ def _allow_many_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with suppress(ValueError):  # macOS has a limit of its own below "no limit"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _serve(*, host: str, port: int, workers: int, reload: bool) -> None:
+def _number_of_workers(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not int(text):
+        raise CommandError(f"{text!r} is no number of processes; choose 1 or more")
+    return int(text)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback if _is_address(host) else host == "localhost"
+
+
+def _is_own_address(host: str) -> bool:
+    return not _is_loopback(host) and _address_towards(host) == host
+
+
+def _address_towards(other: str) -> str:
+    """Return the address that this computer has where it reaches another one, empty without a way there."""
+    with socket.socket(socket.AF_INET6 if ":" in other else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((other, 9))  # sends nothing
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def _serve(listener: socket.socket, *, workers: int, reload: bool) -> None:
     config = uvicorn.Config(
         "simulator.asgi:application",
-        host=host,
-        port=port,
         workers=workers,
         reload=reload,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
+        ws="none",
+        proxy_headers=False,  # simulator/proxies.py reads them
         lifespan="on",
         log_config=None,
         server_header=False,
-        backlog=4096,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=3,
     )
-    listener = config.bind_socket()
-    # The kernel drops a reader that takes nothing, or is gone without a word, when this much time has passed with
-    # something to send; streams send a comment at least every 15 s. Connections inherit it from the listener.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_READER_SECONDS * 1000)
     server = uvicorn.Server(config)
     if reload:
         ChangeReload(config, target=server.run, sockets=[listener]).run()

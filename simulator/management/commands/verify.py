@@ -1,17 +1,24 @@
 import asyncio
+import os
+import smtplib
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
+import redis
 from asgiref.sync import async_to_sync
 from django.conf import settings
-from django.core.cache import cache
 from django.core.checks import ERROR, WARNING, run_checks
+from django.core.mail import get_connection
 from django.core.management import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, Error, connection
+from django.db import DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from redis.exceptions import RedisError
 
@@ -19,59 +26,119 @@ from accounts.models import User
 from accounts.tokens import create_token
 from generation import producer, viewer
 from generation.cursor import START
-from generation.models import Generation
+from generation.models import Generation, Message
 from generation.upstream import candidates, chat, probe
 from generation.upstream.authored import SECONDS_PER_PIECE, pieces_of
 from generation.upstream.candidates import Candidate
-from generation.upstream.faults import without_keys
+from simulator import database
+from simulator.environment import Unusable, origin
+from simulator.hiding import without_secrets
 
 # Long enough to take a second or two when it is written word by word, so that a proxy that collects it shows.
 TEXT = "This text proves that words arrive one after the other. " * 12
 WRITING_SECONDS = len(list(pieces_of(TEXT))) * SECONDS_PER_PIECE
-SECONDS = 30.0
+QUESTION = [Message(role="user", content="Write one sentence of about fifteen words about a morning at work.")]
+SECONDS = 10.0
+# What is left of a check's time to end what it began, and to say so.
+TO_END_SECONDS = 3.0
+MAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
 
 
 class Failed(Exception):
     """A check that failed; the message says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    findings: Callable[[], Iterator[str]]
+    remedy: str
+    needs_database: bool = False
+
+
+class Running(Thread):
+    """A check that is being made, in a thread that nobody has to wait for: looking up a name cannot be broken off."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__(daemon=True)
+        self.check = check
+        self.findings: list[str] = []
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            for finding in self.check.findings():
+                self.findings.append(finding)
+        except Failed as failed:
+            self.error = failed
+        except DatabaseError as error:
+            self.error = Failed(database.sentence(error))
+        except (OSError, httpx2.HTTPError, RedisError) as error:
+            self.error = Failed(f"{type(error).__name__}: {error}. {self.check.remedy}")
+        except Exception as error:  # noqa: BLE001  # a mistake of ours: raised where the command waits
+            self.error = error
+        finally:
+            connections.close_all()
+
+
 class Command(BaseCommand):
     requires_system_checks = []  # they are one of the lines below
-    help = "Check settings, database, Redis, keys, models and a real stream; exit 1 if anything fails."
+    help = "Check settings, database, Redis, mail, keys, models and a real stream; exit 1 if anything fails."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--url", help="The public address: also check that a proxy in front passes streams on.")
+        parser.add_argument("--seconds", type=float, default=SECONDS, help="How long a check may take; %(default)g.")
 
-    def handle(self, *args: Any, url: str | None, **options: Any) -> None:
-        checks: list[tuple[str, Callable[[], Iterator[str]]]] = [
-            ("settings", _settings),
-            ("database", _database),
-            ("redis", _redis),
-            ("models", _models),
-            ("stream", _stream),
+    def handle(self, *args: Any, url: str | None, seconds: float, **options: Any) -> None:
+        patience = max(seconds - TO_END_SECONDS, 1.0)
+        failed: list[str] = []
+        checks = [
+            Check("settings", _settings, "Look at the settings."),
+            Check("database", _database, "Look at DATABASE_URL, and whether the database answers this machine."),
+            Check("redis", _redis, "Look at REDIS_URL, and whether Redis answers this machine."),
+            Check("mail", lambda: _mail(patience), "Look at EMAIL_URL, and whether the mail server answers."),
+            Check(
+                "models",
+                lambda: _models(patience, keep="database" not in failed),
+                "Look at the base URLs, and whether this machine may reach them; --seconds 60 waits for a slow model.",
+            ),
+            Check("stream", lambda: _stream(patience), "Look at the lines above.", needs_database=True),
         ]
         if url:
-            checks.append(("proxy", lambda: _proxy(url.rstrip("/"))))
-        failures = sum(self._run(name, check) for name, check in checks)
-        if failures:
-            raise CommandError(f"{failures} of {len(checks)} checks failed.")
-
-    def _run(self, name: str, check: Callable[[], Iterator[str]]) -> bool:
-        """Print a line for each finding; say whether the check failed."""
-        try:
-            for finding in check():
-                self._line("ok", name, finding)
-        except Failed as failed:
-            self._line("FAIL", name, str(failed))
-            return True
-        except (Error, OSError, httpx2.HTTPError) as error:
-            self._line("FAIL", name, f"{type(error).__name__}: {error}. The other lines may say why.")
-            return True
-        return False
+            remedy = "Look at the address, at DNS and at the proxy."
+            checks.append(Check("proxy", lambda: _proxy(url, patience), remedy, needs_database=True))
+        is_stuck = False
+        for check in checks:
+            if check.needs_database and "database" in failed:
+                self._line("FAIL", check.name, "not checked, because it needs the database.")
+                failed.append(check.name)
+                continue
+            running = Running(check)
+            running.start()
+            running.join(seconds)
+            for finding in list(running.findings):
+                self._line("ok", check.name, finding)
+            if running.is_alive():
+                is_stuck = True
+                self._line("FAIL", check.name, f"no answer within {seconds:g} s. {check.remedy}")
+                failed.append(check.name)
+            elif isinstance(running.error, Failed):
+                self._line("FAIL", check.name, str(running.error))
+                failed.append(check.name)
+            elif running.error is not None:
+                raise running.error
+        if failed:
+            sentence = f"{len(failed)} of {len(checks)} checks failed."
+            if is_stuck:  # a thread or an executor that hangs would keep this process
+                self.stderr.write(f"CommandError: {sentence}")
+                sys.stdout.flush()
+                os._exit(1)
+            raise CommandError(sentence)
 
     def _line(self, verdict: str, name: str, text: str) -> None:
         style = self.style.SUCCESS if verdict == "ok" else self.style.ERROR
-        self.stdout.write(f"{style(verdict):4} {name}: {without_keys(text)}")
+        self.stdout.write(f"{style(verdict):4} {name}: {' '.join(without_secrets(text).split())}")
+        self.stdout.flush()
 
 
 def _settings() -> Iterator[str]:
@@ -84,11 +151,9 @@ def _settings() -> Iterator[str]:
 
 
 def _database() -> Iterator[str]:
-    try:
-        executor = MigrationExecutor(connection)
-        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except Error as error:
-        raise Failed(f"{DEFAULT_DB_ALIAS} does not answer: {error}. Look at DATABASE_URL.") from error
+    database.connect_once()
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
         raise Failed(f"{len(missing)} migrations are missing. Run manage.py migrate, or start the site once.")
     yield f"{connection.vendor}, all migrations applied"
@@ -100,21 +165,36 @@ def _redis() -> Iterator[str]:
         return
     token = uuid.uuid4().hex
     try:
-        cache.set(f"verify:{token}", token, 10)
-        kept = cache.get(f"verify:{token}")
+        with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, socket_timeout=5) as asked:
+            asked.set(f"verify:{token}", token, ex=10)
+            kept = asked.get(f"verify:{token}")
     except (RedisError, OSError) as error:
-        raise Failed(f"does not answer: {type(error).__name__}. Look at REDIS_URL, and whether Redis runs.") from error
-    if kept != token:
+        raise Failed(
+            f"does not answer: {type(error).__name__}: {error}. Look at REDIS_URL, and whether Redis runs."
+        ) from error
+    if kept != token.encode():
         raise Failed("forgets what it is given. Look at its maxmemory and its maxmemory-policy.")
     yield "answers"
 
 
-def _models() -> Iterator[str]:
+def _mail(seconds: float) -> Iterator[str]:
+    if settings.EMAIL_BACKEND != MAIL_BACKEND:
+        yield "not used: nobody is sent a link to a new password. EMAIL_URL connects a mail server."
+        return
+    place = f"{settings.EMAIL_HOST} port {settings.EMAIL_PORT}"
+    try:
+        with get_connection(timeout=seconds):
+            yield f"{place} takes mail"
+    except (smtplib.SMTPException, OSError) as error:
+        raise Failed(f"{place} takes no mail: {type(error).__name__}: {error}. Look at EMAIL_URL.") from error
+
+
+def _models(seconds: float, *, keep: bool) -> Iterator[str]:
     chosen = candidates.all_of_use()
     if not chosen:
         yield "no key is configured, so the authors' texts are shown. OPENAI_API_KEY connects a model."
         return
-    findings = async_to_sync(_probed)(chosen)
+    findings = async_to_sync(_probed)(chosen, seconds=seconds, keep=keep)
     for finding in findings:
         if finding.fault is None:
             yield finding.sentence()
@@ -123,53 +203,105 @@ def _models() -> Iterator[str]:
         raise Failed(" | ".join(broken))
 
 
-async def _probed(chosen: list[Candidate]) -> list[probe.Finding]:
+async def _probed(chosen: list[Candidate], *, seconds: float, keep: bool) -> list[probe.Finding]:
     try:
-        return await probe.probe_all(chosen)
+        return await probe.probe_all(chosen, seconds=seconds, keep=keep)
     finally:
         await chat.close()
 
 
-def _stream() -> Iterator[str]:
-    """Have a text written through producer, event log and database, as a learner's is."""
+def _stream(seconds: float) -> Iterator[str]:
+    """Generate a text through producer, event log and database, as a learner's is: by a model where there is one."""
     with _somebody() as user:
-        generation = _text_for(user)
+        generation = _text_for(user, by_model=bool(candidates.configured()))
         started = time.monotonic()
-        ended = async_to_sync(_written)(generation.pk)
+        ended = async_to_sync(_written)(generation.pk, seconds=seconds)
         if ended is None or ended.status != Generation.Status.COMPLETED:
             raise Failed(f"ended as {ended and ended.status} ({ended and ended.fault}). The log says more.")
-        yield f"{len(ended.text)} characters written and stored in {time.monotonic() - started:.1f} s"
+        if ended.authored_because == Generation.AuthoredBecause.BUDGET:
+            raise Failed(
+                "the day's tokens are used up, so learners are shown the authors' texts. Raise DAILY_TOKEN_BUDGET and "
+                "USER_DAILY_TOKEN_BUDGET, or wait for the next day (UTC)."
+            )
+        if ended.authored_because:
+            raise Failed(
+                f"no model wrote ({ended.get_authored_because_display()}), so learners are shown the authors' texts. "
+                "The lines of the models say why."
+            )
+        writer = (
+            f"the model {ended.model}" if ended.source == Generation.Source.MODEL else "an author, for want of a key,"
+        )
+        yield f"{writer} wrote {len(ended.text)} characters, stored after {time.monotonic() - started:.1f} s"
 
 
-async def _written(pk: uuid.UUID) -> Generation | None:
+async def _written(pk: uuid.UUID, *, seconds: float) -> Generation | None:
     producer.event_log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(seconds):
             async for event in viewer.view(pk, after=START):
                 if isinstance(event, viewer.End):
                     await producer.wait_for_all()
                     return event.generation
     except TimeoutError as late:
-        raise Failed(f"no end after {SECONDS:g} s. Look at the database, and at the log above.") from late
+        await producer.cancel(pk)
+        raise Failed(
+            f"no end after {seconds:g} s. Look at the lines of the models and at the log above; --seconds 60 waits for "
+            "a slow model."
+        ) from late
     finally:
         await producer.event_log.stop()
+        await chat.close()
     return None
 
 
-def _proxy(url: str) -> Iterator[str]:
+def _proxy(address: str, seconds: float) -> Iterator[str]:
     """Read a stream through the public address and look whether it arrives as it is written."""
-    with _somebody() as user, httpx2.Client(timeout=SECONDS) as client:
+    try:
+        url = origin(address)
+    except Unusable as fault:
+        raise Failed(f"--url cannot be used: {fault}.") from fault
+    with _somebody() as user, httpx2.Client(timeout=seconds) as client:
         try:
+            _insist_on_no_redirect(client, url)
             yield f"{url}/healthz answers {_answer(client, f'{url}/healthz')}"
-            first, last, size = _arrival(client, f"{url}/api/generations/{_text_for(user).pk}/stream", user)
+            stream = f"{url}/api/generations/{_text_for(user, by_model=False).pk}/stream"
+            first, last, size = _arrival(client, stream, user, seconds=seconds)
+        except httpx2.TimeoutException as error:
+            raise Failed(
+                f"{url} says nothing for {seconds:g} s. Look at the proxy, and whether the site runs."
+            ) from error
         except httpx2.HTTPError as error:
-            raise Failed(f"{url} cannot be read: {error}. Look at the address and at the proxy.") from error
+            raise Failed(f"{url} cannot be read: {error}. {_remedy(error)}") from error
     if last - first < WRITING_SECONDS / 2:
         raise Failed(
             f"the text came all at once after {last:.1f} s: something in front of the site collects it. In nginx set "
             "proxy_buffering off, or let X-Accel-Buffering through; see deploy/nginx.conf."
         )
     yield f"{size} bytes, the first after {first:.2f} s and the last after {last:.2f} s"
+
+
+def _remedy(error: httpx2.HTTPError) -> str:
+    reason = str(error).lower()
+    if "certificate" in reason:
+        return "Look at the certificate: browsers refuse it too."
+    if "ssl" in reason:
+        return "Look at TLS in the proxy, and whether the address should begin with http://."
+    if "name" in reason or "address" in reason:
+        return "Look at the name, and whether DNS knows it."
+    return "Look at the address and at the proxy, and whether the site runs."
+
+
+def _insist_on_no_redirect(client: httpx2.Client, url: str) -> None:
+    answer = client.get(f"{url}/")
+    if not answer.is_redirect:
+        return
+    to = urljoin(f"{url}/", answer.headers.get("Location", ""))
+    if to == f"{url}/":
+        raise Failed(
+            f"the site answers {to} with a redirect to itself: the proxy does not say X-Forwarded-Proto: https, or its "
+            "address is not in TRUSTED_PROXIES."
+        )
+    raise Failed(f"{url}/ is a redirect to {to}. Give --url, and SITE_URL, the address where the site is.")
 
 
 def _answer(client: httpx2.Client, url: str) -> int:
@@ -179,10 +311,15 @@ def _answer(client: httpx2.Client, url: str) -> int:
     return response.status_code
 
 
-def _arrival(client: httpx2.Client, url: str, user: User) -> tuple[float, float, int]:
-    """Give after how many seconds the first words and the last byte came, and how many bytes in all."""
+def _arrival(client: httpx2.Client, url: str, user: User, *, seconds: float) -> tuple[float, float, int]:
+    """Return after how many seconds the first words and the last byte came, and how many bytes in all."""
     started, first, size = time.monotonic(), None, 0
     with client.stream("GET", url, headers={"Authorization": f"Bearer {create_token(user)}"}) as response:
+        if response.is_redirect:
+            raise Failed(
+                "the site redirects to itself, because it does not see that the proxy was asked over https. The proxy "
+                "has to send X-Forwarded-Proto, and TRUSTED_PROXIES has to name it."
+            )
         if response.status_code != 200:
             raise Failed(
                 f"the stream answers {response.status_code}. This command and the site have to use the same "
@@ -192,13 +329,15 @@ def _arrival(client: httpx2.Client, url: str, user: User) -> tuple[float, float,
             size += len(chunk)
             if first is None and b'"type":"token"' in chunk:
                 first = time.monotonic() - started
+            if time.monotonic() - started > seconds:
+                raise Failed(f"the stream has no end after {seconds:g} s. Look at the log of the site.")
     last = time.monotonic() - started
     return last if first is None else first, last, size
 
 
 @contextmanager
 def _somebody() -> Iterator[User]:
-    """Give a person for the length of a check, gone afterwards with everything of theirs."""
+    """Yield a person for the length of a check, gone afterwards with everything of theirs."""
     user = User.objects.create_guest()
     try:
         yield user
@@ -206,5 +345,6 @@ def _somebody() -> Iterator[User]:
         user.delete()
 
 
-def _text_for(user: User) -> Generation:
-    return Generation.objects.create(user=user, kind="verify", source=Generation.Source.AUTHORED, authored_text=TEXT)
+def _text_for(user: User, *, by_model: bool) -> Generation:
+    source = Generation.Source.MODEL if by_model else Generation.Source.AUTHORED
+    return Generation.objects.create(user=user, kind="verify", source=source, messages=QUESTION, authored_text=TEXT)

@@ -49,14 +49,43 @@ export async function send(url, { method = "GET", body, csrf = "", accept = "app
   const headers = { Accept: accept };
   if (method !== "GET") headers["X-CSRFToken"] = csrf;
   if (body) headers["Content-Type"] = "application/json";
-  let response;
+  const ask = () => reach(url, { method, headers, signal, body: body && JSON.stringify(body) });
+  let response = await ask();
+  if (response.ok) return response;
+  let problem = await response.json().catch(() => ({}));
+  if (problem.code === "csrf_failed") {
+    headers["X-CSRFToken"] = await renewCsrf();
+    response = await ask();
+    if (response.ok) return response;
+    problem = await response.json().catch(() => ({}));
+  }
+  throw new ApiError(response.status, problem);
+}
+
+/**
+ * @param {string} url
+ * @param {RequestInit} [options]
+ */
+async function reach(url, options) {
   try {
-    response = await fetch(url, { method, headers, signal, cache: "no-store", body: body && JSON.stringify(body) });
+    return await fetch(url, { cache: "no-store", ...options });
   } catch {
     throw new ApiError(0, {});
   }
-  if (response.ok) return response;
-  throw new ApiError(response.status, await response.json().catch(() => ({})));
+}
+
+/** @returns {string} the token of the page's forms */
+export function pageCsrf() {
+  const input = document.querySelector("input[name=csrfmiddlewaretoken]");
+  return input?.getAttribute("value") ?? "";
+}
+
+/** Logging in or signing up, in any tab, makes the tokens of open pages invalid. */
+async function renewCsrf() {
+  const response = await reach("/account/csrf");
+  const { token } = await response.json().catch(() => ({ token: "" }));
+  for (const input of document.querySelectorAll("input[name=csrfmiddlewaretoken]")) input.setAttribute("value", token);
+  return token;
 }
 
 /**

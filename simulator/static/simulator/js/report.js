@@ -3,6 +3,7 @@ import { find } from "./controls.js";
 import { wirePrint } from "./print.js";
 import { createRenderer } from "./render.js";
 import { createFollower } from "./scroll.js";
+import { whenShown } from "./shown.js";
 import { announce } from "./status.js";
 import { follow, generationStream } from "./stream.js";
 import { text } from "./strings.js";
@@ -79,5 +80,5 @@ const root = document.querySelector("[data-report-page]");
 if (root instanceof HTMLElement) {
   const button = root.querySelector("[data-print]");
   if (button instanceof HTMLElement) wirePrint(button);
-  if (root.dataset.status === "pending" || root.dataset.status === "running") followReport(root);
+  if (root.dataset.status === "pending" || root.dataset.status === "running") whenShown(() => followReport(root));
 }

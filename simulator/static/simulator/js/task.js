@@ -1,5 +1,5 @@
 import { createAnswer } from "./answer.js";
-import { send, sendPatiently } from "./api.js";
+import { pageCsrf, send, sendPatiently } from "./api.js";
 import { disable, find, isDisabled } from "./controls.js";
 import { createCountdown } from "./countdown.js";
 import { handIn } from "./handin.js";
@@ -8,6 +8,7 @@ import { createRenderer } from "./render.js";
 import { pageState } from "./resync.js";
 import { createFollower } from "./scroll.js";
 import { createSheet } from "./sheet.js";
+import { whenShown } from "./shown.js";
 import { announce } from "./status.js";
 import { follow, generationStream } from "./stream.js";
 import { text } from "./strings.js";
@@ -16,7 +17,6 @@ import { text } from "./strings.js";
 function run(root) {
   const { reportUrl = "/", professionId, canAnswer, secondsLeft, status, timeLimitMinutes } = root.dataset;
   const current = `/api/tasks/profession/${professionId}/current`;
-  const csrf = find(root, "input[name=csrfmiddlewaretoken]").getAttribute("value") ?? "";
   const sheet = createSheet(root);
   const note = createNote(root, write);
   const answer = createAnswer(find(root, "[data-answer-form]"), submit);
@@ -159,7 +159,7 @@ function run(root) {
     note.show("info", text("sending"));
     try {
       stream = await handIn(
-        { taskId: root.dataset.taskId ?? "", answer: value, csrf },
+        { taskId: root.dataset.taskId ?? "", answer: value, csrf: pageCsrf() },
         {
           onAccepted() {
             accepted = value;
@@ -184,7 +184,7 @@ function run(root) {
     if (isDisabled(sheet.stop)) return;
     disable(sheet.stop, true);
     try {
-      await send(`/api/generations/${root.dataset.generationId}/cancel`, { method: "POST", csrf });
+      await send(`/api/generations/${root.dataset.generationId}/cancel`, { method: "POST", csrf: pageCsrf() });
     } catch (error) {
       disable(sheet.stop, false);
       note.fail(error);
@@ -201,4 +201,4 @@ function run(root) {
 }
 
 const root = document.querySelector("[data-task-page]");
-if (root instanceof HTMLElement) run(root);
+if (root instanceof HTMLElement) whenShown(() => run(root));
