@@ -7,7 +7,7 @@ would retry by itself, out of sight; so its retries are off.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl
 from weakref import WeakKeyDictionary
@@ -28,6 +28,9 @@ CONNECT_SECONDS = 10.0
 # One provider connection for each text being written. Whoever comes above the bound is told so at once: waiting for
 # a place would look like a slow provider, and it is not the provider's fault.
 MAX_CONNECTIONS = 4000
+
+# What the end of a body is waited for behind the last event; it mostly comes with it.
+CLOSING_SECONDS = 0.2
 
 # A read of this size took all that one read takes: there is more, and a fast provider is not to be held up.
 MORE_IS_THERE_BYTES = 8192
@@ -195,4 +198,13 @@ async def _decoded(body: _Body, *, request_id: str) -> Pieces:
         raise UpstreamFault("content_filtered", "finish_reason content_filter")
     if not decoder.any_text:
         raise UpstreamFault("broken_stream", f"no text, finish_reason {decoder.finish_reason}")
+    await _read_to_the_end(body)
     yield decoder.ending(request_id)
+
+
+async def _read_to_the_end(body: _Body) -> None:
+    """Read what follows the last event, so that the connection is used again; whatever it is, the text is whole."""
+    with suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
+        async with asyncio.timeout(CLOSING_SECONDS):
+            async for _ in body.chunks:
+                pass
