@@ -225,8 +225,11 @@ class Generation(models.Model):
         verbose_name = _("generation")
         verbose_name_plural = _("generations")
         ordering = ["-created_at"]
-        # Not a partial one of the unfinished: SQLite uses it only where a statement spells the same condition out.
-        indexes = [models.Index(fields=["status", "lease_owner"], name="generation_by_status")]
+        indexes = [
+            # Not a partial one of the unfinished: SQLite uses it only where a statement spells the same condition out.
+            models.Index(fields=["status", "lease_owner"], name="generation_by_status"),
+            models.Index(fields=["created_at"], name="generation_created"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
