@@ -1,12 +1,15 @@
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import models
 from django.db.models import F, QuerySet
 from django.db.models.functions import TruncDate
+from django.db.models.options import Options
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -16,6 +19,8 @@ from django.utils.translation import ngettext
 from generation import budget
 from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Spending
 from generation.upstream import candidates, probe
+
+Row = TypeVar("Row", bound=models.Model)
 
 
 class ReadOnlyAdmin:
@@ -31,6 +36,31 @@ class ReadOnlyAdmin:
         # Only together with the person they belong to, which Django asks about here too.
         match = request.resolver_match
         return match is not None and str(match.url_name).startswith("accounts_user_")
+
+
+class ShortListAdmin(admin.ModelAdmin[Row]):
+    """Lists read no long texts: those make up nearly all of a row, and no list shows them."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Row]:
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        if match is None or not str(match.url_name).endswith("_changelist"):
+            return rows
+        related = self.list_select_related if isinstance(self.list_select_related, (list, tuple)) else []
+        return rows.defer(*_long_columns(self.opts, related))
+
+
+def _long_columns(of: Options[Any], related: Sequence[str]) -> Iterator[str]:
+    """Yield the names of long columns, also of the models that are read with this one."""
+    for path in ["", *related]:
+        reached = of
+        for name in filter(None, path.split("__")):
+            field = reached.get_field(name)
+            assert isinstance(field, models.ForeignKey)  # noqa: S101  # list_select_related names nothing else
+            reached = field.path_infos[-1].to_opts
+        for column in reached.concrete_fields:
+            if isinstance(column, (models.TextField, models.JSONField)):
+                yield f"{path}__{column.name}".removeprefix("__")
 
 
 class AttemptInline(ReadOnlyAdmin, admin.TabularInline[Attempt, Generation]):
@@ -56,7 +86,7 @@ class AttemptInline(ReadOnlyAdmin, admin.TabularInline[Attempt, Generation]):
 
 
 @admin.register(Generation)
-class GenerationAdmin(ReadOnlyAdmin, admin.ModelAdmin[Generation]):
+class GenerationAdmin(ReadOnlyAdmin, ShortListAdmin[Generation]):
     list_display = ["id", "kind", "subject", "status", "source", "model", "user", "fault", "seconds", "created_at"]
     list_filter = ["status", "source", "authored_because", "kind", "subject", "fault", "model"]
     list_select_related = ["user"]
@@ -71,7 +101,7 @@ class GenerationAdmin(ReadOnlyAdmin, admin.ModelAdmin[Generation]):
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ReadOnlyAdmin, admin.ModelAdmin[Attempt]):
+class AttemptAdmin(ReadOnlyAdmin, ShortListAdmin[Attempt]):
     list_display = [
         "started_at",
         "candidate",
@@ -89,14 +119,11 @@ class AttemptAdmin(ReadOnlyAdmin, admin.ModelAdmin[Attempt]):
     date_hierarchy = "started_at"
     search_fields = ["generation__id", "request_id"]
     show_full_result_count = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Attempt]:
-        texts = ["generation__messages", "generation__text", "generation__authored_text"]
-        return super().get_queryset(request).select_related("generation").defer(*texts)
+    list_select_related = ["generation"]
 
 
 @admin.register(CandidateHealth)
-class CandidateHealthAdmin(ReadOnlyAdmin, admin.ModelAdmin[CandidateHealth]):
+class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
     list_display = [
         "candidate",
         "works",

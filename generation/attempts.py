@@ -1,83 +1,215 @@
-"""Attempts while they last."""
+"""Attempts: one candidate asked for one text, from the question to what became of it."""
 
+import asyncio
+import logging
 import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
+from django.conf import settings
 from django.utils import timezone
 
 from generation import budget
 from generation.models import Attempt, Generation
-from generation.upstream import Ending, Pieces, chat, prices
-from generation.upstream.candidates import Choice
+from generation.upstream import CompletionEnd, Pieces, chat, prices
+from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.faults import UpstreamFault
+
+logger = logging.getLogger("generation.attempts")
+
+# Written to its end, failed, or ended by us: overtaken or stopped.
+Result = CompletionEnd | UpstreamFault | Attempt.Outcome
 
 
 class OngoingAttempt:
-    """One candidate being asked for one text. Its row is written when it is over."""
+    """One candidate being asked for one text.
 
-    def __init__(self, choice: Choice, generation: Generation, *, number: int, is_hedge: bool) -> None:
+    It knows what became of it: `result` is None while it lasts. Whatever ends it closes the provider's connection.
+
+    Args:
+        number: its place among the attempts of this text, from 1.
+        most: how many there may be.
+        until: when the time for the whole text is over, in the event loop's clock.
+    """
+
+    def __init__(
+        self, choice: Choice, generation: Generation, *, number: int, most: int, until: float, is_hedge: bool
+    ) -> None:
         self.choice = choice
         self.generation = generation
         self.number = number
+        self.most = most
+        self.until = until
         self.is_hedge = is_hedge
-        self.characters = 0
-        self.pieces: Pieces = chat.stream(choice.candidate, generation.messages)
+        self.result: Result | None = None
+        # Whether the candidate's health says what was learned here; staff and the next text go by that.
+        self.is_recorded = False
+        self._pieces: Pieces | None = None
+        self._characters = 0
+        self._first_token_seconds: float | None = None
+        self._seconds = 0.0
+        self._epoch = 0
+
+    @property
+    def fault(self) -> UpstreamFault | None:
+        return self.result if isinstance(self.result, UpstreamFault) else None
+
+    @property
+    def was_begun(self) -> bool:
+        return self._pieces is not None
+
+    @property
+    def _name(self) -> tuple[int, int, Candidate]:
+        return self.number, self.most, self.choice.candidate
+
+    def begin(self) -> None:
+        self._pieces = chat.stream(self.choice.candidate, self.generation.messages)
         self._started_at = timezone.now()
         self._started = time.monotonic()
-        self._first_token_seconds: float | None = None
+        beside = " beside a slow one" if self.is_hedge else ""
+        logger.info("[STREAMING] attempt %s of %s: %s%s generation=%s", *self._name, beside, self.generation.pk)
 
-    def spoke(self, piece: str | Ending) -> None:
-        """Note the first piece."""
+    async def first_piece(self) -> str | CompletionEnd:
+        """Return what comes first. Raises UpstreamFault, also when nothing comes in LLM_FIRST_TOKEN_SECONDS."""
+        async with self._failing(), _deadline(self.until, settings.LLM_FIRST_TOKEN_SECONDS, "the first token"):
+            piece = await self._next()
         self._first_token_seconds = time.monotonic() - self._started
-        self.wrote(piece)
+        return piece
 
-    def wrote(self, piece: str | Ending) -> None:
+    async def remaining(self, piece: str | CompletionEnd, *, on_text: Callable[[str], None]) -> CompletionEnd:
+        """Hand the first piece and all that follow to `on_text`, and return how the text ended.
+
+        Raises UpstreamFault, also when nothing comes for LLM_IDLE_SECONDS.
+        """
+        async with self._failing(), _deadline(self.until, settings.LLM_IDLE_SECONDS, "the next token") as extend:
+            while isinstance(piece, str):
+                on_text(piece)
+                extend()
+                piece = await self._next()
+        await self.end(piece)
+        return piece
+
+    async def _next(self) -> str | CompletionEnd:
+        assert self._pieces is not None, "begun"  # noqa: S101  # for the type checker
+        piece = await anext(self._pieces)
         if isinstance(piece, str):
-            self.characters += len(piece)
+            self._characters += len(piece)
+        return piece
 
-    def completed(self, ending: Ending) -> Attempt:
-        attempt = self.ended(Attempt.Outcome.COMPLETED)
-        attempt.http_status, attempt.request_id = 200, ending.request_id
-        if ending.prompt_tokens is not None and ending.completion_tokens is not None:
-            attempt.prompt_tokens, attempt.completion_tokens = ending.prompt_tokens, ending.completion_tokens
-            attempt.cached_tokens, attempt.tokens_estimated = ending.cached_tokens, False
-        return _priced(attempt)
-
-    def failed(self, fault: UpstreamFault) -> Attempt:
-        attempt = self.ended(Attempt.Outcome.FAILED)
-        attempt.fault, attempt.detail = fault.code, str(fault)
-        attempt.http_status, attempt.request_id = fault.status, fault.request_id
-        if fault.was_refused:
-            attempt.prompt_tokens = attempt.completion_tokens = attempt.cost = None
-            attempt.tokens_estimated = False
-        return attempt
-
-    def ended(self, outcome: Attempt.Outcome) -> Attempt:
-        """Give the attempt with its tokens estimated: the provider tells them only at a text's end."""
-        return _priced(
-            Attempt(
-                generation=self.generation,
-                epoch=self.generation.epoch,
-                number=self.number,
-                candidate=str(self.choice.candidate),
-                provider=self.choice.candidate.provider,
-                model=self.choice.candidate.model,
-                is_hedge=self.is_hedge,
-                outcome=outcome,
-                started_at=self._started_at,
-                first_token_seconds=self._first_token_seconds,
-                seconds=time.monotonic() - self._started,
-                prompt_tokens=budget.estimated_prompt_tokens(self.generation.messages),
-                completion_tokens=budget.estimated_tokens(self.characters),
-                tokens_estimated=True,
+    @asynccontextmanager
+    async def _failing(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        except UpstreamFault as fault:
+            await self.end(fault)
+            number, most, candidate = self._name
+            logger.warning(
+                "[STREAMING] attempt %s of %s failed: %s (%s), %s generation=%s",
+                *(number, most, fault.code, fault.label or "-", candidate, self.generation.pk),
             )
+            raise
+
+    async def end(self, result: Result) -> None:
+        """Note what became of it, unless that is known, and close the connection."""
+        if self.result is None and self._pieces is not None:
+            self.result = result
+            self._seconds = time.monotonic() - self._started
+            self._epoch = self.generation.epoch
+        if self._pieces is not None:
+            await self._pieces.aclose()
+
+    def row(self) -> Attempt:
+        """Return what is to be stored of it, when it has ended.
+
+        The tokens are estimated unless the provider told them, which it does at a text's end.
+        """
+        row = Attempt(
+            generation=self.generation,
+            epoch=self._epoch,
+            number=self.number,
+            candidate=str(self.choice.candidate),
+            provider=self.choice.candidate.provider,
+            model=self.choice.candidate.model,
+            is_hedge=self.is_hedge,
+            started_at=self._started_at,
+            first_token_seconds=self._first_token_seconds,
+            seconds=self._seconds,
+            prompt_tokens=budget.estimated_prompt_tokens(self.generation.messages),
+            completion_tokens=budget.estimated_tokens(self._characters),
+            tokens_estimated=True,
         )
+        match self.result:
+            case CompletionEnd() as end:
+                _fill_in_completion(row, end)
+            case UpstreamFault() as fault:
+                _fill_in_failure(row, fault)
+            case Attempt.Outcome() as outcome:
+                row.outcome = outcome
+        return row if _was_free(self.result) else _priced(row)
 
 
-def _priced(attempt: Attempt) -> Attempt:
-    attempt.cost = prices.cost(
-        attempt.model,
-        prompt=attempt.prompt_tokens or 0,
-        cached=attempt.cached_tokens or 0,
-        completion=attempt.completion_tokens or 0,
+def _fill_in_completion(row: Attempt, end: CompletionEnd) -> None:
+    row.outcome = Attempt.Outcome.COMPLETED
+    row.http_status, row.request_id = 200, end.request_id
+    if end.prompt_tokens is not None and end.completion_tokens is not None:
+        row.prompt_tokens, row.completion_tokens = end.prompt_tokens, end.completion_tokens
+        row.cached_tokens, row.tokens_estimated = end.cached_tokens, False
+
+
+def _fill_in_failure(row: Attempt, fault: UpstreamFault) -> None:
+    row.outcome = Attempt.Outcome.FAILED
+    row.fault, row.detail = fault.code, str(fault)
+    row.http_status, row.request_id = fault.status, fault.request_id
+    if fault.was_refused:
+        row.prompt_tokens = row.completion_tokens = None
+        row.tokens_estimated = False
+
+
+def _was_free(result: Result | None) -> bool:
+    return isinstance(result, UpstreamFault) and result.was_refused
+
+
+def _priced(row: Attempt) -> Attempt:
+    row.cost = prices.cost(
+        row.model,
+        prompt=row.prompt_tokens or 0,
+        cached=row.cached_tokens or 0,
+        completion=row.completion_tokens or 0,
     )
-    return attempt
+    return row
+
+
+@asynccontextmanager
+async def _deadline(until: float, seconds: float, waited_for: str) -> AsyncGenerator[Callable[[], None], None]:
+    """Raise UpstreamFault when `seconds` have passed: the provider's, or nobody's when the time of the whole is over.
+
+    As asyncio.timeout; yields what is to be called when something was heard, so that the seconds begin anew.
+    """
+    loop = asyncio.get_running_loop()
+    due = min(until, loop.time() + seconds)
+    timer: asyncio.TimerHandle
+
+    def extend() -> None:
+        nonlocal due
+        due = min(until, loop.time() + seconds)
+
+    def check() -> None:
+        # Moving a time-out costs more than most that a piece of text needs, so it is only set when it has run out.
+        nonlocal timer
+        if loop.time() < due:
+            timer = loop.call_at(due, check)
+        else:
+            timeout.reschedule(due)
+
+    timer = loop.call_at(due, check)
+    try:
+        async with asyncio.timeout(None) as timeout:
+            yield extend
+    except TimeoutError as late:
+        if loop.time() >= until:
+            what = f"{settings.LLM_TIMEOUT_SECONDS:g} s are over"
+            raise UpstreamFault("took_too_long", what, label=what) from late
+        what = f"waited for {waited_for}"
+        raise UpstreamFault("provider_timeout", f"no end in time; {what}", label=what) from late
+    finally:
+        timer.cancel()

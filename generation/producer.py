@@ -16,7 +16,6 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, asynccontextmanager
-from copy import copy
 from datetime import datetime
 
 from django.db import DatabaseError, OperationalError, transaction
@@ -24,12 +23,12 @@ from django.utils import timezone
 
 from generation import budget
 from generation.budget import SetAside
+from generation.failover import Failover, NoCandidateLeft
 from generation.log import make_log
 from generation.models import RENEW_SECONDS, Attempt, Generation
 from generation.offload import offload, offload_ahead, offload_to_the_end
 from generation.upstream import authored
 from generation.upstream.faults import UpstreamFault
-from generation.walk import NoCandidateLeft, Walk
 
 logger = logging.getLogger("generation.producer")
 
@@ -168,7 +167,7 @@ class _Writing:
         self.interrupted_by: str = ""
         self.deadline: asyncio.Timeout | None = None
         self.aside: SetAside | None = None
-        self.walk: Walk | None = None
+        self.failover: Failover | None = None
         # What is to be stored of who wrote it, where an author stands in for a model.
         self.stood_in: dict[str, object] = {}
 
@@ -221,7 +220,7 @@ class _Writing:
         try:
             status, values = await self._outcome()
             self.is_saving = True
-            if self.walk is not None:
+            if self.failover is not None:
                 self._log_time("[TIMING] OpenAI streaming request total duration: %.3f seconds generation=%s")
             if self.interrupted_by in {"lost", "leaving"}:
                 await offload(self._store_what_was_spent)
@@ -244,9 +243,6 @@ class _Writing:
         except Exception:  # whatever mistake of ours it is, nobody may wait for this text for ever
             logger.exception("generation failed generation=%s", self.generation.pk)
             return Generation.Status.FAILED, {"fault": "interrupted"}
-        finally:
-            if self.walk is not None:
-                self.walk.stop()
         self.interrupted_by = ""
         return Generation.Status.COMPLETED, values
 
@@ -270,17 +266,17 @@ class _Writing:
             return await self._replay()
         if self.aside is None:
             return await self._instead(Generation.AuthoredBecause.BUDGET, UpstreamFault("budget_exhausted", ""))
-        self.walk = Walk(self.generation, take=self._take, withdraw=self._withdraw)
+        self.failover = Failover(self.generation, on_text=self._take, on_reset=self._withdraw)
         try:
-            ending = await self.walk.run()
+            end = await self.failover.run()
         except NoCandidateLeft as left:
             return await self._instead(Generation.AuthoredBecause.NO_CANDIDATE, left.fault)
         return {
-            "model": ending.model,
-            "finish_reason": ending.finish_reason,
-            "prompt_tokens": ending.prompt_tokens,
-            "completion_tokens": ending.completion_tokens,
-            "cached_tokens": ending.cached_tokens,
+            "model": end.model,
+            "finish_reason": end.finish_reason,
+            "prompt_tokens": end.prompt_tokens,
+            "completion_tokens": end.completion_tokens,
+            "cached_tokens": end.cached_tokens,
         }
 
     async def _instead(self, because: Generation.AuthoredBecause, fault: UpstreamFault) -> dict[str, object]:
@@ -358,13 +354,11 @@ class _Writing:
 
     @transaction.atomic
     def _store_what_was_spent(self) -> None:
-        if self.walk is not None:
-            self.walk.settle()
-            if Generation.objects.filter(pk=self.generation.pk).exists():
-                # Copies: a transaction that fails leaves its keys on what it stored.
-                Attempt.objects.bulk_create([copy(attempt) for attempt in self.walk.attempts])
+        attempts = self.failover.record() if self.failover is not None else []
+        if attempts and Generation.objects.filter(pk=self.generation.pk).exists():
+            Attempt.objects.bulk_create(attempts)
         if self.aside is not None:
-            budget.settle(self.aside, spent=self.walk.tokens if self.walk is not None else 0)
+            budget.settle(self.aside, spent=sum(attempt.tokens for attempt in attempts))
 
     def _log_time(self, line: str) -> None:
         logger.info(line, time.monotonic() - self.started, self.generation.pk)

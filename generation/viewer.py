@@ -20,8 +20,8 @@ from generation.models import Generation
 from generation.offload import offload
 from generation.watch import Watched
 
-# A viewer ends without a word after about this time, and its client comes back, perhaps to another process: so
-# connections spread again after a process was restarted.
+# A viewer asks its client to come back after about this time, perhaps to another process: so connections spread again
+# after a process was restarted.
 LONGEST_SECONDS = 300.0
 UNSAVED_SECONDS = 1.0
 # A text is sent in pieces of at most this size: a client that breaks off resumes in the middle, and one that does not
@@ -51,7 +51,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Reconnect:
-    """This process is going away."""
+    """The client is to come back: this process is going away, or the stream was open for long."""
 
     cursor: Cursor
 
@@ -71,8 +71,8 @@ Event = Growth | End
 async def view(generation_id: uuid.UUID, *, after: Cursor, access: Access | None = None) -> AsyncGenerator[Event, None]:
     """Yield everything behind `after`, each once, and last an End.
 
-    Ends without one if the row is deleted, if its person is no longer active, if the access ends, if this process is
-    leaving (after a Reconnect), or after a few minutes.
+    Ends without one if the row is deleted, if its person is no longer active or if the access ends; and with a
+    Reconnect if this process is leaving, or after a few minutes.
     """
     loop = asyncio.get_running_loop()
     leave_at = loop.time() + LONGEST_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
@@ -81,8 +81,8 @@ async def view(generation_id: uuid.UUID, *, after: Cursor, access: Access | None
         producer.event_log.follow(generation_id) as channel,
         watch.over(generation_id, channel.wake, access=access) as watched,
     ):
-        while loop.time() < leave_at and not watched.is_refused:
-            if producer.is_leaving():
+        while not watched.is_refused:
+            if producer.is_leaving() or loop.time() >= leave_at:
                 yield Reconnect(shown)
                 return
             watched.is_in_doubt = False

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from accounts.current import signed_in
+from generation.admin import ShortListAdmin
 from generation.upstream import candidates
 from generation.upstream.faults import FAULTS
 from professions import variants
@@ -38,7 +39,7 @@ class BriefInline(admin.TabularInline[Brief, Profession]):
 
 
 @admin.register(Profession)
-class ProfessionAdmin(admin.ModelAdmin[Profession]):
+class ProfessionAdmin(ShortListAdmin[Profession]):
     list_display = ["title", "language", "published", "brief_count", "updated_at"]
     list_editable = ["published"]
     list_filter = ["published", "language"]
@@ -81,7 +82,7 @@ class EarlierVariant(NamedTuple):
 
 
 @admin.register(Brief)
-class BriefAdmin(admin.ModelAdmin[Brief]):
+class BriefAdmin(ShortListAdmin[Brief]):
     list_display = ["title", "profession", "order", "time_limit_minutes"]
     list_filter = ["profession"]
     list_select_related = ["profession"]

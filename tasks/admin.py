@@ -1,12 +1,14 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from generation.admin import ReadOnlyAdmin
+from generation.admin import ReadOnlyAdmin, ShortListAdmin
 from professions.markdown import to_html
 from tasks.models import Simulation, Submission, Task
 
@@ -27,7 +29,7 @@ class TaskInline(ReadOnlyAdmin, admin.TabularInline[Task, Simulation]):
 
 
 @admin.register(Simulation)
-class SimulationAdmin(ReadOnlyAdmin, admin.ModelAdmin[Simulation]):
+class SimulationAdmin(ReadOnlyAdmin, ShortListAdmin[Simulation]):
     list_display = ["id", "profession", "user", "language", "started_at", "current", "report_status"]
     list_filter = ["profession", "language", "report__status"]
     list_select_related = ["profession", "user", "report"]
@@ -45,7 +47,7 @@ class SimulationAdmin(ReadOnlyAdmin, admin.ModelAdmin[Simulation]):
 
 
 @admin.register(Task)
-class TaskAdmin(ReadOnlyAdmin, admin.ModelAdmin[Task]):
+class TaskAdmin(ReadOnlyAdmin, ShortListAdmin[Task]):
     list_display = ["id", "title", "profession", "learner", "order", "status", "clock_started_at"]
     list_filter = ["simulation__profession", "generation__status"]
     list_select_related = ["brief", "generation", "simulation__user", "simulation__profession"]
@@ -74,7 +76,7 @@ class TaskAdmin(ReadOnlyAdmin, admin.ModelAdmin[Task]):
 
 
 @admin.register(Submission)
-class SubmissionAdmin(ReadOnlyAdmin, admin.ModelAdmin[Submission]):
+class SubmissionAdmin(ReadOnlyAdmin, ShortListAdmin[Submission]):
     list_display = ["id", "task", "learner", "beginning", "created_at"]
     list_filter = ["task__simulation__profession"]
     list_select_related = ["task__brief", "task__simulation__user"]
@@ -86,9 +88,12 @@ class SubmissionAdmin(ReadOnlyAdmin, admin.ModelAdmin[Submission]):
     def learner(self, submission: Submission) -> str:
         return str(submission.task.simulation.user)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Submission]:
+        return super().get_queryset(request).annotate(_beginning=Left("answer", 80))
+
     @admin.display(description=_("answer"))
-    def beginning(self, submission: Submission) -> str:
-        return submission.answer[:80]
+    def beginning(self, submission: Any) -> str:
+        return str(submission._beginning)  # noqa: SLF001  # the annotation above
 
     @admin.display(description=_("answer"))
     def answer_text(self, submission: Submission) -> SafeString:

@@ -88,6 +88,7 @@ class Simulation(models.Model):
         verbose_name = _("simulation")
         verbose_name_plural = _("simulations")
         ordering = ["-started_at"]
+        indexes = [models.Index(fields=["started_at"], name="simulation_started")]
         constraints = [
             models.UniqueConstraint(
                 fields=["user", "profession"],
@@ -208,6 +209,7 @@ class Submission(models.Model):
         verbose_name = _("submission")
         verbose_name_plural = _("submissions")
         ordering = ["-created_at"]
+        indexes = [models.Index(fields=["created_at"], name="submission_created")]
 
     def __str__(self) -> str:
         return f"{self.task}"

@@ -18,7 +18,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 from accounts.models import User
 from accounts.tokens import create_token
@@ -29,10 +29,9 @@ from tests.fake_openai import FakeOpenAI
 from tests.stores import Postgres, Redis
 from tests.waiting import free_port, required, wait_until
 
-# Playwright's synchronous API keeps an event loop running in the tests' own thread, where Django then refuses the ORM.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-
 ROOT = Path(__file__).parent.parent
+# With it Django lets the database be used on an event loop. No server may have it: it would hide such a mistake.
+ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
 SECRET_KEY = "of-tests-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 
@@ -130,7 +129,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
         port = port or free_port()
         url = f"http://127.0.0.1:{port}"
         log_file = tmp_path_factory.mktemp("server") / "log"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "LLM_"))}
+        own_to_tests = ("OPENAI_", "LLM_", ASYNC_UNSAFE)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(own_to_tests)}
         own = {
             "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
             "SITE_URL": url,
@@ -219,8 +219,8 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
     yield server
     server.stop()
 
@@ -306,6 +306,15 @@ def as_alice(server: Server, alice_token: str) -> Iterator[Client]:
 def as_bob(server: Server, bob: User) -> Iterator[Client]:
     with Client(server.url, token=create_token(bob)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def playwright(playwright: Playwright) -> Iterator[Playwright]:
+    """Playwright, whose synchronous API keeps an event loop running in the tests' own thread: Django would refuse the
+    ORM there."""
+    os.environ[ASYNC_UNSAFE] = "true"
+    yield playwright
+    del os.environ[ASYNC_UNSAFE]
 
 
 @pytest.fixture(scope="session")

@@ -216,6 +216,7 @@ class Behaviour:
     comment_interval: float = 0.1
     split_frames: bool = False  # cut a stream's bytes inside characters and frames, a millisecond apart
     echo: bool = False  # put the last user message before the other tokens, as one token
+    closing_delay: float = 0.0  # between a stream's last frame and the end of its body
     cached_tokens: int = 0  # reported as prompt_tokens_details.cached_tokens
 
     def __post_init__(self) -> None:
@@ -245,6 +246,7 @@ class RecordedRequest:
     received_at: float  # time.monotonic(), as ended_at
     request_id: str
     query: str = ""
+    port: int = 0  # the client's: the same for all requests of one connection
     status: int | None = None
     tokens_sent: list[str] = field(default_factory=list)
     held: bool = False
@@ -536,6 +538,7 @@ class _Exchange:
             await self._comment()
         self.end(finished=True)
         await self._write(self._last_frames(frames))
+        await self._pause(self._behaviour.closing_delay)
         await self._response.write_eof()
         return self._response
 
@@ -833,6 +836,7 @@ class FakeOpenAI:
             body=body,
             received_at=time.monotonic(),
             request_id=f"req_{uuid.uuid4().hex}",
+            port=(request.get_extra_info("peername") or ("", 0))[1],
         )
         exchange = _Exchange(record, request, self._changed)
         with self._changed:

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ class Redis:
 class Postgres:
     """A PostgreSQL server with one empty database."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
+        # Not below pytest's own folder: each run that begins closes that to other users again.
+        folder = self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = free_port()
         self.url = f"postgres://site@127.0.0.1:{self.port}/site"
         programs = next(iter(sorted(Path("/").glob(POSTGRES_PROGRAMS.lstrip("/")))), Path())
@@ -96,12 +99,11 @@ class Postgres:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(20)
+        shutil.rmtree(self.folder)
 
 
 def _ordinary_user(folder: Path) -> str:
     """Give a folder to the user that PostgreSQL runs as where the tests run as root, which it refuses."""
     name = "postgres" if "postgres" in {user.pw_name for user in pwd.getpwall()} else "nobody"
     shutil.chown(folder, name)
-    for parent in [folder, *folder.parents][:3]:
-        parent.chmod(parent.stat().st_mode | 0o011)
     return name

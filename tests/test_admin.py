@@ -139,6 +139,26 @@ def test_a_list_asks_the_database_as_often_for_twelve_rows_as_for_two(
     assert len(queries_for(as_staff, page(model, "changelist"))) == len(few)
 
 
+@each_model
+def test_a_list_reads_no_text_that_it_does_not_show(as_staff: Client, model: type[models.Model]) -> None:
+    grow(0, 2)
+    tables = [admin.site.get_model_admin(one).opts for one in REGISTERED]
+    texts = {
+        f'"{table.db_table}"."{field.column}"'
+        for table in tables
+        if table.app_label in {"accounts", "generation", "professions", "tasks"}
+        for field in table.concrete_fields
+        if isinstance(field, (models.TextField, models.JSONField))
+    }
+    assert len(texts) > 10
+    own = admin.site.get_model_admin(model).opts.db_table
+    lists = [sql for sql in queries_for(as_staff, page(model, "changelist")) if f' FROM "{own}"' in sql]
+    assert lists
+    for sql in lists:
+        read = sql.partition(" FROM ")[0].replace('SUBSTR("tasks_submission"."answer"', "the beginning")
+        assert not [column for column in texts if column in read], sql
+
+
 @pytest.mark.parametrize("model", [Profession, Brief, Simulation], ids=lambda model: model.__name__)
 def test_a_page_with_rows_inside_asks_the_database_as_often_for_twelve_as_for_two(
     as_staff: Client, alice: User, model: type[models.Model]

@@ -204,7 +204,7 @@ def test_which_pauses_grow(code: str) -> None:
     candidate = candidates.configured()[0]
     pauses = []
     for _ in range(2):
-        candidates.settle(Choice(candidate), UpstreamFault(code, "no"))
+        candidates.record_outcome(Choice(candidate), UpstreamFault(code, "no"))
         for row in CandidateHealth.objects.of([candidate.identity]):
             assert row.left_alone_until is not None
             pauses.append(round((row.left_alone_until - timezone.now()).total_seconds()))
@@ -262,7 +262,7 @@ def test_each_fault_speaks_against_exactly_those_its_row_in_the_table_names(code
         "broken_stream": {("openai", A, "one")},
     }
     choice = Choice(candidates.configured()[0])
-    candidates.settle(choice, UpstreamFault(code, "no"))
+    candidates.record_outcome(choice, UpstreamFault(code, "no"))
     blamed = {(one.provider, one.key, one.model) for one in candidates.configured() if _is_left_alone(one)}
     assert blamed == expected.get(code, set())
 

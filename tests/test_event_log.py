@@ -11,7 +11,7 @@ from generation.log import Channel, EventLog
 from generation.log.memory import MemoryLog
 from generation.log.redis import RedisLog
 from tests.stores import Redis
-from tests.waiting import run_async
+from tests.waiting import free_port, run_async
 
 GENERATION = uuid.UUID("6f1c7c1e-0000-4000-8000-000000000001")
 
@@ -153,6 +153,32 @@ def test_nothing_is_kept_when_nobody_writes_or_reads(run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("steps", range(6))
+def test_a_text_that_begins_again_while_its_end_is_on_its_way_is_seen_and_then_forgotten(run: Run, steps: int) -> None:
+    async def scenario(logs: Pair) -> None:
+        with logs.reader.follow(GENERATION) as channel:
+            logs.writer.begin(GENERATION, 1)
+            logs.writer.append(GENERATION, 1, "first")
+            await seen(channel, "first")
+            logs.writer.end(GENERATION, 1)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            logs.writer.begin(GENERATION, 2)
+            logs.writer.append(GENERATION, 2, "second")
+            await seen(channel, "second", epoch=2)
+            logs.writer.append(GENERATION, 2, " and more")
+            await seen(channel, "second and more", epoch=2)
+            logs.writer.end(GENERATION, 2)
+            while not channel.ended:
+                await channel.changed()
+        assert logs.fenced == []
+        await logs.writer.stop()
+        with logs.writer.follow(GENERATION) as channel:
+            assert (channel.epoch, channel.length) == (0, 0)
+
+    run(scenario)
+
+
 class TestTwoProcesses:
     """What only a log of many processes can show."""
 
@@ -196,6 +222,37 @@ class TestTwoProcesses:
                 await seen(channel, "before " + "x" * 20 + " after")
                 with logs.reader.follow(GENERATION) as late:
                     assert late is channel
+                logs.writer.end(GENERATION, 1)
+                while not channel.ended:
+                    await channel.changed()
+
+        run(scenario)
+
+    @pytest.mark.parametrize("refusal", ["full", "read only"])
+    def test_what_redis_refuses_counts_as_not_sent(
+        self, run: Run, redis_server: Redis, refusal: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def refuse() -> None:
+            if refusal == "full":
+                redis_server.client.config_set("maxmemory", 1)
+            else:
+                redis_server.client.replicaof("127.0.0.1", free_port())
+
+        def take_again() -> None:
+            redis_server.client.config_set("maxmemory", 0)
+            redis_server.client.replicaof("NO", "ONE")
+
+        async def scenario(logs: Pair) -> None:
+            with logs.reader.follow(GENERATION) as channel:
+                logs.writer.begin(GENERATION, 1)
+                logs.writer.append(GENERATION, 1, "before ")
+                await seen(channel, "before ")
+                await asyncio.to_thread(refuse)
+                logs.writer.append(GENERATION, 1, "meanwhile ")
+                while "Redis does not do its work" not in caplog.text:
+                    await asyncio.sleep(0.01)  # between two looks
+                await asyncio.to_thread(take_again)
+                await seen(channel, "before meanwhile ")
                 logs.writer.end(GENERATION, 1)
                 while not channel.ended:
                     await channel.changed()

@@ -2,8 +2,8 @@
 
 import pytest
 
+from generation.hedging import Allowance
 from generation.models import Attempt
-from generation.walk import Allowance
 from professions.models import Profession
 from tests.client import Client, shown_text
 from tests.conftest import KEY, Server, ServerStarter

@@ -7,7 +7,7 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from generation.pace import MERGE_SECONDS, TOGETHER_SECONDS, next_look
-from generation.upstream import Ending, chat
+from generation.upstream import CompletionEnd, chat
 from generation.upstream.candidates import Candidate
 from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.waiting import run_async
@@ -39,14 +39,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_tokens_that_arrive_close_together_are_one_read_and_one_piece(provider: FakeOpenAI, reads: list[int]) -> None:
     candidate = Candidate(provider="fake", base_url=provider.base_url, key="sk-test", key_number=1, model="a-model")
 
-    async def scenario() -> list[str | Ending]:
+    async def scenario() -> list[str | CompletionEnd]:
         try:
             return [piece async for piece in chat.stream(candidate, [{"role": "user", "content": "Count."}])]
         finally:
             await chat.close()
 
     *pieces, ending = run_async(scenario())
-    assert isinstance(ending, Ending)
+    assert isinstance(ending, CompletionEnd)
     assert "".join(str(piece) for piece in pieces) == "".join(TOKENS)
     assert pieces[0] == TOKENS[0]
     assert len(pieces) < len(TOKENS) / 3

@@ -144,7 +144,7 @@ def test_text_of_an_epoch_that_was_taken_over_is_withdrawn(run: Run, generation:
     run(scenario)
 
 
-def test_a_viewer_that_was_open_for_long_ends_without_a_word_and_goes_on_from_its_cursor(
+def test_a_viewer_that_was_open_for_long_asks_to_come_back_and_goes_on_from_its_cursor(
     run: Run, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(viewer, "LONGEST_SECONDS", 0.3)
@@ -157,7 +157,8 @@ def test_a_viewer_that_was_open_for_long_ends_without_a_word_and_goes_on_from_it
         log.append(generation.pk, 1, "One ")
         await read_on(before, generation)
         assert text_of(before) == "One "
-        assert not [event for event in before if isinstance(event, End | viewer.Reconnect | viewer.Reset)]
+        assert isinstance(before[-1], viewer.Reconnect)
+        assert not [event for event in before if isinstance(event, End | viewer.Reset)]
         log.append(generation.pk, 1, "two.")
         await offload(finish, generation, "One two.")
         log.end(generation.pk, 1)

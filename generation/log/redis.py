@@ -40,6 +40,8 @@ COMMAND_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 BLOCK_MILLISECONDS = 30_000
 READ_AT_ONCE = 200
+# Part of the error with which Redis refuses an id that is not above the last one.
+OUT_OF_ORDER = "equal or smaller"
 
 
 def _stream(generation_id: uuid.UUID) -> str:
@@ -72,7 +74,8 @@ class RedisLog:
         self._something_urgent = asyncio.Event()
         self._remote: dict[uuid.UUID, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reachable = True
+        # Which of sending, reading and telling fail now; a full Redis can be read.
+        self._failing: set[str] = set()
         # The reader must not be told "time-out" by its socket: redis-py would silently issue the blocking read again.
         self._redis = Redis.from_url(
             url, decode_responses=True, socket_timeout=COMMAND_SECONDS, socket_connect_timeout=COMMAND_SECONDS
@@ -112,7 +115,10 @@ class RedisLog:
 
     def begin(self, generation_id: uuid.UUID, epoch: int) -> None:
         self._local.begin(generation_id, epoch)
-        self._outgoing[generation_id] = _Outgoing(self._local.hold(generation_id), epoch)
+        outgoing = _Outgoing(self._local.hold(generation_id), epoch)
+        if earlier := self._outgoing.get(generation_id):  # its end may still be on its way
+            self._forget(generation_id, earlier)
+        self._outgoing[generation_id] = outgoing
         self._send_soon(generation_id, urgent=True)
 
     def append(self, generation_id: uuid.UUID, epoch: int, text: str) -> None:
@@ -130,12 +136,16 @@ class RedisLog:
 
     def leave(self, generation_id: uuid.UUID, epoch: int) -> None:
         self._local.leave(generation_id, epoch)
-        self._forget(generation_id)
+        outgoing = self._outgoing.get(generation_id)
+        if outgoing is not None and outgoing.epoch == epoch:
+            self._forget(generation_id, outgoing)
         if self._local.is_held(generation_id):
             self._read_also(generation_id)
 
-    def _forget(self, generation_id: uuid.UUID) -> None:
-        if self._outgoing.pop(generation_id, None):
+    def _forget(self, generation_id: uuid.UUID, outgoing: _Outgoing) -> None:
+        """Have nothing more to send of a text in one epoch; a later one stays."""
+        if self._outgoing.get(generation_id) is outgoing:
+            del self._outgoing[generation_id]
             self._local.let_go(generation_id)
 
     def _send_soon(self, generation_id: uuid.UUID, *, urgent: bool) -> None:
@@ -152,11 +162,11 @@ class RedisLog:
             try:
                 await self._send()
             except (RedisError, OSError) as error:
-                self._lost(error)
+                self._lost(error, what="sends")
                 await asyncio.sleep(RETRY_SECONDS)
                 self._something_to_send.set()
                 continue
-            self._found()
+            self._found(what="sends")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(MERGE_SECONDS):
                     await self._something_urgent.wait()
@@ -171,30 +181,35 @@ class RedisLog:
             plans = [_queue(pipeline, key, outgoing) for key, outgoing in batch]
             try:
                 results = await pipeline.execute(raise_on_error=False)
+                for (key, outgoing), plan in zip(batch, plans, strict=True):
+                    answers, results = results[: plan.commands], results[plan.commands :]
+                    await self._note_as_sent(key, outgoing, plan, answers)
             except (RedisError, OSError):
                 self._send_all_again(batch)
                 raise
-        for (key, outgoing), plan in zip(batch, plans, strict=True):
-            answers, results = results[: plan.commands], results[plan.commands :]
-            await self._settle(key, outgoing, plan, answers)
 
     def _send_all_again(self, batch: list[tuple[uuid.UUID, _Outgoing]]) -> None:
         for key, outgoing in batch:
             if outgoing.ended:
-                self._forget(key)  # the row has the end, and viewers find it there
-            else:
+                self._forget(key, outgoing)  # the row has the end, and viewers find it there
+            elif self._outgoing.get(key) is outgoing:
                 outgoing.begun, outgoing.sent = False, 0
                 self._dirty.add(key)
 
-    async def _settle(self, key: uuid.UUID, outgoing: _Outgoing, plan: "_Plan", answers: list[object]) -> None:
+    async def _note_as_sent(self, key: uuid.UUID, outgoing: _Outgoing, plan: "_Plan", answers: list[object]) -> None:
+        """Note what Redis has taken; raises the error with which it refused anything else than the order."""
         refused = [answer for answer in answers if isinstance(answer, Exception)]
+        for error in refused:
+            if OUT_OF_ORDER not in str(error):
+                raise error
         if refused and await self._is_fenced(key, outgoing.epoch):
-            self._forget(key)
-            self._on_fenced(key)
+            if self._outgoing.get(key) is outgoing:
+                self._forget(key, outgoing)
+                self._on_fenced(key)
             return
         outgoing.begun, outgoing.sent = True, plan.sent
         if plan.ended:
-            self._forget(key)
+            self._forget(key, outgoing)
 
     async def _is_fenced(self, key: uuid.UUID, epoch: int) -> bool:
         """Say whether an entry was refused because a later epoch is there, and not because it is there itself."""
@@ -230,7 +245,9 @@ class RedisLog:
             await self._redis.xadd(_control(owner), {word: value}, maxlen=1000)
             await self._redis.expire(_control(owner), CONTROL_KEPT_SECONDS)
         except (RedisError, OSError) as error:
-            self._lost(error)
+            self._lost(error, what="words")
+        else:
+            self._found(what="words")
 
     async def _read_for_ever(self) -> None:
         last_word = "0-0"
@@ -241,10 +258,10 @@ class RedisLog:
                     {_control(self._owner): last_word} | followed, count=READ_AT_ONCE, block=BLOCK_MILLISECONDS
                 )
             except (RedisError, OSError) as error:
-                self._lost(error)
+                self._lost(error, what="reads")
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            self._found()
+            self._found(what="reads")
             for name, entries in answer:
                 if name == _control(self._owner):
                     last_word = entries[-1][0]
@@ -276,15 +293,16 @@ class RedisLog:
     def wake_all(self) -> None:
         self._local.wake_all()
 
-    def _lost(self, error: Exception) -> None:
-        if self._reachable:
-            self._reachable = False
-            logger.warning("Redis cannot be reached, texts go on into the database: %s", type(error).__name__)
+    def _lost(self, error: Exception, *, what: str) -> None:
+        if not self._failing:
+            logger.warning("Redis does not do its work, texts go on into the database: %s", type(error).__name__)
+        self._failing.add(what)
 
-    def _found(self) -> None:
-        if not self._reachable:
-            self._reachable = True
-            logger.info("Redis is back")
+    def _found(self, *, what: str) -> None:
+        if what in self._failing:
+            self._failing.remove(what)
+            if not self._failing:
+                logger.info("Redis is back")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('epoch', models.PositiveIntegerField(verbose_name='epoch')),
-                ('number', models.PositiveSmallIntegerField(help_text='Its place among the tries of one walk.', verbose_name='number')),
+                ('number', models.PositiveSmallIntegerField(help_text='Its place among the tries of one text.', verbose_name='number')),
                 ('candidate', models.CharField(help_text='Provider, number of the key, model.', max_length=200, verbose_name='candidate')),
                 ('provider', models.CharField(max_length=32, verbose_name='provider')),
                 ('model', models.CharField(help_text='The model asked for.', max_length=120, verbose_name='model')),

@@ -77,7 +77,7 @@ class Attempt(models.Model):
         Generation, on_delete=models.CASCADE, related_name="attempts", verbose_name=_("generation")
     )
     epoch = models.PositiveIntegerField(_("epoch"))
-    number = models.PositiveSmallIntegerField(_("number"), help_text=_("Its place among the tries of one walk."))
+    number = models.PositiveSmallIntegerField(_("number"), help_text=_("Its place among the tries of one text."))
     candidate = models.CharField(_("candidate"), max_length=200, help_text=_("Provider, number of the key, model."))
     provider = models.CharField(_("provider"), max_length=32)
     model = models.CharField(_("model"), max_length=120, help_text=_("The model asked for."))

@@ -1,7 +1,7 @@
 """Where texts come from: a model behind the chat completions protocol, or an author.
 
-An upstream is an asynchronous generator that yields pieces of text as they arrive and, last, one `Ending`. It raises
-`UpstreamFault` when the text cannot be had whole; what it yielded until then is not a text.
+An upstream is an asynchronous generator that yields pieces of text as they arrive and, last, one `CompletionEnd`. It
+raises `UpstreamFault` when the text does not come whole; what it yielded until then is not a text.
 """
 
 from collections.abc import AsyncGenerator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CompletionEnd:
     """How a text ended. Token counts are the provider's own, None where it told none."""
 
     finish_reason: str
@@ -20,4 +20,4 @@ class Ending:
     request_id: str = ""
 
 
-Pieces = AsyncGenerator[str | Ending, None]
+Pieces = AsyncGenerator[str | CompletionEnd, None]

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from generation.upstream import Ending, Pieces
+from generation.upstream import CompletionEnd, Pieces
 
 SECONDS_PER_PIECE = 0.03
 # A few times as fast as people read; a long text comes in larger pieces, so that nobody waits longer than this.
@@ -27,4 +27,4 @@ async def replay(text: str) -> Pieces:
     for piece in pieces_of(text):
         yield piece
         await asyncio.sleep(SECONDS_PER_PIECE)
-    yield Ending(finish_reason="stop")
+    yield CompletionEnd(finish_reason="stop")

@@ -170,19 +170,19 @@ def _blamed(candidate: Candidate, blames: Blames) -> list[Candidate]:
             return list(dict.fromkeys([*same, candidate]))
 
 
-def settle(choice: Choice, fault: UpstreamFault | None) -> None:
+def record_outcome(choice: Choice, fault: UpstreamFault | None) -> None:
     """Learn from how a candidate did: who failed is left alone, who was on trial and answered is trusted again."""
     if fault is not None and fault.fault.blames is not Blames.NOBODY:
         blame(choice.candidate, fault)
     elif fault is not None and not fault.was_answered:
-        let_go(choice)
+        release_probe(choice)
     elif choice.probed_until is not None:
         # It answered, be it that it would not write this very text.
         CandidateHealth.objects.recover(choice.candidate.identity)
         logger.info("[STREAMING] %s works again", choice.candidate)
 
 
-def let_go(choice: Choice) -> None:
+def release_probe(choice: Choice) -> None:
     """Give back the right to try a candidate out: nothing was learned."""
     if choice.probed_until is not None:
         own = CandidateHealth.objects.of([choice.candidate.identity]).filter(probed_until=choice.probed_until)

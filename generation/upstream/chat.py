@@ -7,7 +7,7 @@ would retry by itself, out of sight; so its retries are off.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl
 from weakref import WeakKeyDictionary
@@ -28,6 +28,9 @@ CONNECT_SECONDS = 10.0
 # One provider connection for each text being written. Whoever comes above the bound is told so at once: waiting for
 # a place would look like a slow provider, and it is not the provider's fault.
 MAX_CONNECTIONS = 4000
+
+# What the end of a body is waited for behind the last event; it mostly comes with it.
+CLOSING_SECONDS = 0.2
 
 # A read of this size took all that one read takes: there is more, and a fast provider is not to be held up.
 MORE_IS_THERE_BYTES = 8192
@@ -53,7 +56,7 @@ def _client_for(candidate: Candidate) -> openai.AsyncOpenAI:
             base_url=address,
             default_query=dict(parse_qsl(query, keep_blank_values=True)),
             max_retries=0,
-            # Reading has no time-out here: the deadlines of generation/walk.py count tokens, and comments are none.
+            # Reading has no time-out here: the deadlines of generation/attempts.py count tokens, and comments are none.
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
             http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MAX_CONNECTIONS)),
         )
@@ -100,7 +103,7 @@ async def stream(
     max_tokens: int = MAX_COMPLETION_TOKENS,
     response_format: Mapping[str, object] | None = None,
 ) -> Pieces:
-    """Yield the pieces of one completion, then its Ending.
+    """Yield the pieces of one completion, then its CompletionEnd.
 
     Raises:
         UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
@@ -195,4 +198,13 @@ async def _decoded(body: _Body, *, request_id: str) -> Pieces:
         raise UpstreamFault("content_filtered", "finish_reason content_filter")
     if not decoder.any_text:
         raise UpstreamFault("broken_stream", f"no text, finish_reason {decoder.finish_reason}")
+    await _read_to_the_end(body)
     yield decoder.ending(request_id)
+
+
+async def _read_to_the_end(body: _Body) -> None:
+    """Read what follows the last event, so that the connection is used again; whatever it is, the text is whole."""
+    with suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
+        async with asyncio.timeout(CLOSING_SECONDS):
+            async for _ in body.chunks:
+                pass

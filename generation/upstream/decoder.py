@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from generation.upstream import Ending
+from generation.upstream import CompletionEnd
 from generation.upstream.faults import UpstreamFault
 from simulator.logs import visible
 
@@ -98,9 +98,9 @@ class Decoder:
         if value == text:
             self._before, self._behind = line[:start], _PADDING.sub("", line[end:])
 
-    def ending(self, request_id: str) -> Ending:
+    def ending(self, request_id: str) -> CompletionEnd:
         details = self._usage.get("prompt_tokens_details") or {}
-        return Ending(
+        return CompletionEnd(
             finish_reason=visible(str(self.finish_reason))[:32],
             model=visible(str(self._model))[:120],
             prompt_tokens=_count(self._usage.get("prompt_tokens")),

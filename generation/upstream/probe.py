@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from generation.models import CandidateHealth, Message
-from generation.upstream import Ending, candidates, chat
+from generation.upstream import CompletionEnd, candidates, chat
 from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.faults import UpstreamFault
 
@@ -100,7 +100,7 @@ async def _probe(candidate: Candidate, *, until: float) -> Finding:
 async def _stream(finding: Finding) -> None:
     started = time.monotonic()
     async for piece in chat.stream(finding.candidate, QUESTION, max_tokens=MOST_TOKENS):
-        if isinstance(piece, Ending):
+        if isinstance(piece, CompletionEnd):
             finding.reports_usage = piece.prompt_tokens is not None and piece.completion_tokens is not None
         elif finding.first_token_seconds is None:
             finding.first_token_seconds = time.monotonic() - started
@@ -122,7 +122,7 @@ async def _writes_json(candidate: Candidate, response_format: dict[str, Any], *,
 
 
 def _keep(finding: Finding) -> None:
-    candidates.settle(Choice(finding.candidate, probed_until=timezone.now()), finding.fault)
+    candidates.record_outcome(Choice(finding.candidate, probed_until=timezone.now()), finding.fault)
     values: dict[str, Any] = {
         "verified_at": timezone.now(),
         "streams": finding.fault is None,

@@ -1,0 +1,148 @@
+"""Failover: the only place where a provider is asked a second time for the same text.
+
+One candidate after the other, at most LLM_MAX_RETRIES, until one has written the text to its end. Deadlines count
+tokens, so neither comments nor empty frames extend them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from generation.attempts import OngoingAttempt
+from generation.hedging import Hedge, Spoke, allowance
+from generation.models import Attempt, Generation
+from generation.offload import offload_to_the_end
+from generation.upstream import CompletionEnd, candidates
+from generation.upstream.faults import UpstreamFault
+
+logger = logging.getLogger("generation.failover")
+
+
+class NoCandidateLeft(Exception):
+    """Everybody who may be asked was asked or is cooling down. `fault` is the last one's."""
+
+    def __init__(self, fault: UpstreamFault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+class Failover:
+    """One text asked of candidate after candidate.
+
+    `attempts` are all that were begun, in order; each knows what became of it.
+
+    Args:
+        on_text: is handed each piece of text.
+        on_reset: is awaited before a second candidate's text begins: what was shown is withdrawn.
+    """
+
+    def __init__(
+        self, generation: Generation, *, on_text: Callable[[str], None], on_reset: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.generation = generation
+        self.on_text = on_text
+        self.on_reset = on_reset
+        self.candidates = candidates.configured(only_model=generation.only_model)
+        self.most = min(settings.LLM_MAX_RETRIES, len(self.candidates))
+        self.attempts: list[OngoingAttempt] = []
+        self._until = asyncio.get_running_loop().time() + settings.LLM_TIMEOUT_SECONDS
+        self._fault_before = ""
+
+    async def run(self) -> CompletionEnd:
+        """Return how the text ended that one of them wrote. Raises NoCandidateLeft."""
+        try:
+            while attempt := await self._begin_next():
+                with suppress(UpstreamFault):  # the attempt keeps it, and the next one learns of it
+                    return await self._complete(attempt)
+        finally:
+            await self._stop()
+        raise NoCandidateLeft(self._last_fault())
+
+    async def _begin_next(self, *, is_hedge: bool = False) -> OngoingAttempt | None:
+        """Record how attempts ended and begin one at the next candidate; None if there is none, or no database."""
+        may_ask = len(self.attempts) < self.most and asyncio.get_running_loop().time() < self._until
+        # Where no connection is free for one candidate, none is for the next.
+        may_ask = may_ask and not any(one.fault and one.fault.code == "no_connection_free" for one in self.attempts)
+        try:
+            attempt = await offload_to_the_end(self._record_and_choose, may_ask=may_ask, is_hedge=is_hedge)
+        except DatabaseError:
+            logger.exception("nobody else can be chosen generation=%s", self.generation.pk)
+            return None
+        if attempt is not None:
+            attempt.begin()
+        return attempt
+
+    def _record_and_choose(self, *, may_ask: bool, is_hedge: bool) -> OngoingAttempt | None:
+        for one in self.attempts:
+            if one.fault is not None:
+                _record(one)
+        if not may_ask:
+            return None
+        choice = candidates.choose(self.candidates, tried=[one.choice.candidate for one in self.attempts])
+        if choice is None:
+            self._fault_before = candidates.last_fault(self.candidates)
+            return None
+        number = len(self.attempts) + 1
+        attempt = OngoingAttempt(
+            choice, self.generation, number=number, most=self.most, until=self._until, is_hedge=is_hedge
+        )
+        self.attempts.append(attempt)
+        return attempt
+
+    async def _complete(self, attempt: OngoingAttempt) -> CompletionEnd:
+        spoke = await self._first_to_speak(attempt)
+        if spoke.attempt.number > 1:
+            await self.on_reset()
+        return await spoke.attempt.remaining(spoke.piece, on_text=self.on_text)
+
+    async def _first_to_speak(self, attempt: OngoingAttempt) -> Spoke:
+        if not settings.LLM_HEDGE_SECONDS or attempt.number > 1:
+            return Spoke(attempt, await attempt.first_piece())
+        allowance.earn()
+        if self.most == 1 or attempt.choice.is_outage:
+            return Spoke(attempt, await attempt.first_piece())
+        return await Hedge(
+            attempt, partial(self._begin_next, is_hedge=True), settings.LLM_HEDGE_SECONDS
+        ).first_to_speak()
+
+    async def _stop(self) -> None:
+        """End those that are still under way, because somebody interrupted them."""
+        for one in self.attempts:
+            await one.end(Attempt.Outcome.STOPPED)
+
+    def _last_fault(self) -> UpstreamFault:
+        faults = [one.fault for one in self.attempts if one.fault is not None]
+        if faults:
+            return faults[-1]
+        if self._fault_before:
+            return UpstreamFault(self._fault_before, "cooling down after an earlier fault")
+        return UpstreamFault("provider_unreachable", "no candidate could be asked")
+
+    def record(self) -> list[Attempt]:
+        """Record what was learned of each candidate, and return the attempts to store; uses the database."""
+        for one in self.attempts:
+            _record(one)
+        return [one.row() for one in self.attempts if one.was_begun]
+
+
+def _record(attempt: OngoingAttempt) -> None:
+    """Let the candidate's health say how it did, once; a transaction that is rolled back does not count."""
+    if attempt.is_recorded:
+        return
+    match attempt.result:
+        case CompletionEnd():
+            candidates.record_outcome(attempt.choice, None)
+        case UpstreamFault() as fault:
+            candidates.record_outcome(attempt.choice, fault)
+        case _:  # ended by us, or never begun: nothing was learned
+            candidates.release_probe(attempt.choice)
+
+    def remember() -> None:
+        attempt.is_recorded = True
+
+    transaction.on_commit(remember)
