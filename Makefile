@@ -103,12 +103,13 @@ UNLESS_INSTALLED = @test -e $(VENV)/.run || test -e $(VENV)/.dev || { rm -f $(PY
 $(VENV)/.run: requirements.txt
 	$(UNLESS_INSTALLED)
 	@if test -e $(VENV)/.dev; then $(MAKE) --no-print-directory $(VENV)/.dev; \
-	else rm -f $@; $(call INSTALL,$<); fi
+	else rm -f $@; echo "Installing packages, which takes a minute."; $(call INSTALL,$<); fi
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt
 	$(UNLESS_INSTALLED)
 	@rm -f $(VENV)/.run $@
+	@echo "Installing packages, which takes a minute."
 	@$(call INSTALL,$<)
 	@touch $(VENV)/.run $@
 
