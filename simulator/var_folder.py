@@ -84,6 +84,10 @@ def check_database(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not file.exists():
             return
+        if not file.is_file():
+            raise UnusableSettings(
+                f"{file} is no file; name one in DATABASE_URL, such as sqlite:////srv/site/db.sqlite3"
+            )
         # Closing it would end the locks of this process's connections: there is none while settings are read.
         with file.open("r+b") as database:
             header = database.read(len(SQLITE_HEADER))
