@@ -1,5 +1,7 @@
 """For load balancers and supervisors, who ask by address, over http, with GET or HEAD."""
 
+import asyncio
+
 import redis
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.conf import settings
@@ -10,6 +12,8 @@ from django.utils.decorators import async_only_middleware
 from simulator.middleware import GetResponse
 
 REDIS_SECONDS = 2.0
+# Less than balancers wait. A pool of connections to a database that is down keeps whoever asks for half a minute.
+READY_SECONDS = 4.0
 
 
 @async_only_middleware
@@ -21,7 +25,11 @@ def answer_supervisors(get_response: GetResponse) -> GetResponse:
             return await get_response(request)
         if request.method not in {"GET", "HEAD"}:
             return HttpResponseNotAllowed(["GET", "HEAD"])
-        response = alive() if request.path == "/healthz" else await sync_to_async(ready)()
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                response = alive() if request.path == "/healthz" else await sync_to_async(ready)()
+        except TimeoutError:
+            response = no_database()
         response["Content-Length"] = str(len(response.content))
         response["Cache-Control"] = "no-store"
         return response
@@ -43,7 +51,11 @@ def ready() -> HttpResponse:
             with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=REDIS_SECONDS) as client:
                 client.ping()
     except DatabaseError:
-        return HttpResponse("the database does not answer\n", status=503, content_type="text/plain")
+        return no_database()
     except redis.RedisError:
         return HttpResponse("Redis does not answer\n", status=503, content_type="text/plain")
     return HttpResponse("ok\n", content_type="text/plain")
+
+
+def no_database() -> HttpResponse:
+    return HttpResponse("the database does not answer\n", status=503, content_type="text/plain")

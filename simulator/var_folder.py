@@ -71,9 +71,14 @@ def check_database(file: Path) -> None:
     """Raise UnusableSettings unless this user can read and write the file, or make it."""
     with _sentences("the database", file):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if file.exists():
-            # Closing it would end the locks of this process's connections: there is none while settings are read.
-            file.open("r+b").close()
+        if not file.exists():
+            return
+        if not file.is_file():
+            raise UnusableSettings(
+                f"{file} is no file; name one in DATABASE_URL, such as sqlite:////srv/site/db.sqlite3"
+            )
+        # Closing it would end the locks of this process's connections: there is none while settings are read.
+        file.open("r+b").close()
 
 
 def tighten(folder: Path, database: Path | None) -> None:

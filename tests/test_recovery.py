@@ -19,9 +19,10 @@ from professions.models import Profession
 from tasks import running
 from tasks.models import Simulation, Submission, Task
 from tests.client import Client, text_of, types_of
-from tests.conftest import KEY, Server, ServerStarter
+from tests.conftest import KEY, SECRET_KEY, Server, ServerStarter
 from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.stores import Postgres
 from tests.waiting import run_async, wait_until
 
 TOKENS = tuple(f"слово {number} 🌹 " for number in range(40))
@@ -323,3 +324,19 @@ def test_sigterm_lets_a_text_end_that_needs_only_a_moment(
         assert types_of(list(stream))[-1] == "reconnect"
     own_server.process.wait(10)
     assert (Generation.objects.get().status, Generation.objects.get().text) == ("completed", TEXT)
+
+
+def test_a_balancer_hears_soon_that_the_database_is_gone(
+    start_server: ServerStarter, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    database = Postgres(tmp_path_factory.mktemp("gone"))
+    server = start_server(DATABASE_URL=database.url, SECRET_KEY=SECRET_KEY)
+    try:
+        assert httpx2.get(f"{server.url}/readyz").status_code == 200
+        database.stop()
+        answer = httpx2.get(f"{server.url}/readyz", timeout=15)  # whoever waits in the pool waits for thirty
+        assert (answer.status_code, answer.text) == (503, "the database does not answer\n")
+        assert httpx2.get(f"{server.url}/healthz").status_code == 200
+    finally:
+        server.stop()
+        database.stop()

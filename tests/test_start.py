@@ -254,6 +254,15 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_of_a_key(tmp_path: Path) -
     assert seen.read_text() == ""
 
 
+def test_a_device_is_no_database_and_stays_open_to_everybody(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    pipe.chmod(0o666)
+    told = sentence(var=tmp_path, DATABASE_URL=f"sqlite:///{pipe}")
+    assert f"{pipe} is no file; name one in DATABASE_URL" in told
+    assert pipe.stat().st_mode & 0o777 == 0o666
+
+
 def test_a_database_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     database = tmp_path / "db.sqlite3"
     database.write_bytes(b"not a database at all, whatever its name says")
