@@ -1,5 +1,6 @@
 """`manage.py backup` and `manage.py restore`, as an operator runs them, on both kinds of database."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -228,6 +229,22 @@ def test_damage_anywhere_in_a_backup_is_seen_before_anything_is_touched(site: Si
     for content in [*shortened, *(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in places)]:
         damaged.write_bytes(content)
         assert str(damaged) in site.refused("restore", "--overwrite", str(damaged))
+    assert site.logged_in() == ["alice", "bob"]
+
+
+@one_kind
+@pytest.mark.parametrize("key", [b"\xff" * 60, b"short", b"a" * 60])
+def test_a_key_that_would_stop_the_next_start_is_refused_before_anything_is_touched(
+    site: Site, backup: Path, key: bytes
+) -> None:
+    def another_key(files: dict[str, bytes]) -> None:
+        manifest = json.loads(files["manifest.json"])
+        manifest["digests"]["secret_key"] = hashlib.sha256(key).hexdigest()
+        files |= {"secret_key": key, "manifest.json": json.dumps(manifest).encode()}
+
+    site.log_in("bob")
+    refused = site.refused("restore", "--overwrite", str(rewritten(backup, another_key)))
+    assert "the secret key in it cannot be used" in refused
     assert site.logged_in() == ["alice", "bob"]
 
 

@@ -15,6 +15,7 @@ from simulator.backups.archive import DATABASE, KEY, BackupError, Manifest, unpa
 from simulator.backups.database import Database
 from simulator.backups.postgresql import PostgreSQL
 from simulator.backups.sqlite import SQLite
+from simulator.environment import Unusable, secret_key
 
 __all__ = ["BackupError", "back_up", "restore"]
 
@@ -50,6 +51,7 @@ def restore(path: Path, *, overwrite: bool) -> list[str]:
             raise BackupError(
                 f"{path} was made by a later version of the site ({unknown[0]!r} is unknown to this one); update first."
             )
+        _raise_if_unusable(folder / KEY, path)
         database.replace(folder / DATABASE)  # the key last: without it people log in again, that is all
         return [f"Restored the database of {manifest.created}.", _restore_key(folder / KEY)]
 
@@ -71,6 +73,14 @@ def _known_migrations() -> set[str]:
     known = MigrationLoader(None).disk_migrations
     replaced = {key for migration in known.values() for key in migration.replaces}
     return {".".join(key) for key in known.keys() | replaced}
+
+
+def _raise_if_unusable(staged: Path, path: Path) -> None:
+    """Raise BackupError for a key with which the site would not start."""
+    try:
+        secret_key(staged.read_bytes().decode())
+    except (UnicodeDecodeError, Unusable) as fault:
+        raise BackupError(f"{path} is damaged: the secret key in it cannot be used.") from fault
 
 
 def _restore_key(staged: Path) -> str:
