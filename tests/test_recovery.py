@@ -326,10 +326,8 @@ def test_sigterm_lets_a_text_end_that_needs_only_a_moment(
     assert (Generation.objects.get().status, Generation.objects.get().text) == ("completed", TEXT)
 
 
-def test_a_balancer_hears_soon_that_the_database_is_gone(
-    start_server: ServerStarter, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    database = Postgres(tmp_path_factory.mktemp("gone"))
+def test_a_balancer_hears_soon_that_the_database_is_gone(start_server: ServerStarter) -> None:
+    database = Postgres()
     server = start_server(DATABASE_URL=database.url, SECRET_KEY=SECRET_KEY)
     try:
         assert httpx2.get(f"{server.url}/readyz").status_code == 200
