@@ -328,13 +328,12 @@ def test_sigterm_lets_a_text_end_that_needs_only_a_moment(
 
 def test_a_balancer_hears_soon_that_the_database_is_gone(start_server: ServerStarter) -> None:
     database = Postgres()
-    server = start_server(DATABASE_URL=database.url, SECRET_KEY=SECRET_KEY)
     try:
+        server = start_server(DATABASE_URL=database.url, SECRET_KEY=SECRET_KEY)
         assert httpx2.get(f"{server.url}/readyz").status_code == 200
-        database.stop()
-        answer = httpx2.get(f"{server.url}/readyz", timeout=15)  # whoever waits in the pool waits for thirty
-        assert (answer.status_code, answer.text) == (503, "the database does not answer\n")
-        assert httpx2.get(f"{server.url}/healthz").status_code == 200
     finally:
-        server.stop()
         database.stop()
+    answer = httpx2.get(f"{server.url}/readyz", timeout=15)  # whoever waits in the pool waits for thirty
+    assert (answer.status_code, answer.text) == (503, "the database does not answer\n")
+    assert httpx2.get(f"{server.url}/healthz").status_code == 200
+    server.stop()
