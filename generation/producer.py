@@ -58,7 +58,8 @@ def ensure(generation_id: uuid.UUID) -> None:
     """Have this text written here, unless it is already; harmless when another process has it."""
     if generation_id in _writing or _leaving.is_set():
         return
-    if not _renewals:
+    # One that has ended stays in the set until the loop's next step.
+    if all(task.done() for task in _renewals):
         _detach(_renew_leases(), kept_in=_renewals)
     writing = _writing[generation_id] = _Writing(generation_id)
     _detach(writing.run(), kept_in=_tasks)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -11,6 +11,7 @@ from accounts.models import User
 from generation import producer
 from generation.log.memory import MemoryLog
 from generation.models import LEASE, Generation
+from generation.offload import offload
 from tests.conftest import ASYNC_UNSAFE
 from tests.waiting import run_async
 
@@ -100,3 +101,29 @@ def test_the_end_is_announced_when_the_row_has_it(generation: Generation, monkey
 
     run_async(write())
     assert rows == [("completed", "One two three.")]
+
+
+def test_a_text_that_begins_just_when_the_last_renewal_ends_is_renewed_too(
+    generation: Generation, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "RENEW_SECONDS", 0.01)
+    text = "word " * 600
+    following = Generation.objects.create(user=alice, source=Generation.Source.AUTHORED, authored_text=text)
+
+    async def lease() -> datetime | None:
+        return await offload(Generation.objects.values_list("lease_expires_at", flat=True).get, pk=following.pk)
+
+    async def scenario() -> bool:
+        before = asyncio.all_tasks()
+        producer.ensure(generation.pk)
+        (renewal,) = [task for task in asyncio.all_tasks() - before if "_renew_leases" in repr(task)]
+        while not renewal.done():
+            await asyncio.sleep(0)
+        producer.ensure(following.pk)
+        leases: set[datetime | None] = set()
+        while len(leases - {None}) < 2 and not (await offload(Generation.objects.get, pk=following.pk)).is_final:
+            leases.add(await lease())
+        await producer.wait_for_all()
+        return len(leases - {None}) >= 2
+
+    assert run_async(scenario()), "the lease never moved"
