@@ -7,7 +7,7 @@ from rest_framework.request import Request
 
 from accounts.models import User
 from accounts.tokens import token_of
-from simulator.problems import NOT_SIGNED_IN, Problem
+from web.problems import NOT_SIGNED_IN, Problem
 
 
 def signed_in(request: HttpRequest | Request) -> User:

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.limits import Limit, client_network
 from accounts.models import User
-from simulator.problems import Problem
+from web.problems import Problem
 
 P = ParamSpec("P")
 

@@ -33,7 +33,7 @@ from accounts import attempts
 from accounts.attempts import Attempt
 from accounts.limits import Limit
 from accounts.models import User
-from simulator.problems import Problem, as_json
+from web.problems import Problem, as_json
 
 P = ParamSpec("P")
 

@@ -13,7 +13,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import User
-from simulator.problems import as_json, invalid_token, wants_json
+from web.problems import as_json, invalid_token, wants_json
 
 TOKEN_LIFETIME = timedelta(days=90)
 

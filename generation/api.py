@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 from accounts.current import asigned_in, refuse_cross_site, signed_in
 from generation import producer, streams
 from generation.models import Attempt, Generation
-from simulator.problems import json_view
+from web.problems import json_view
 
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):

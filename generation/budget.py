@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from generation.models import Attempt, DailyTokens, Message, Whose
-from simulator.problems import Problem
+from web.problems import Problem
 
 # Every model counts in tokens of its own: one is about four characters of English, fewer of other languages.
 CHARACTERS_PER_TOKEN = 3

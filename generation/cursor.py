@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
-from simulator.problems import Problem
+from web.problems import Problem
 
 _FORM = re.compile(r"([0-9a-f]{12})-([0-9]{1,9})-([0-9]{1,9})")
 

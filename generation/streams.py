@@ -23,7 +23,7 @@ from generation.cursor import START, Cursor, event_namer, parse_event_id
 from generation.models import Generation
 from generation.offload import offload
 from generation.upstream.faults import FAULTS
-from simulator.problems import Problem, in_both_languages
+from web.problems import Problem, in_both_languages
 
 EventData = dict[str, object]
 

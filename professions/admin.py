@@ -21,7 +21,7 @@ from generation.upstream.faults import FAULTS
 from professions import variants
 from professions.markdown import to_html
 from professions.models import Brief, Criterion, Profession, Variant
-from simulator.problems import Conflict
+from web.problems import Conflict
 
 EARLIER_VARIANTS = 20
 

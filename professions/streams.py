@@ -22,8 +22,8 @@ from generation.streams import EventData
 from generation.upstream.faults import FAULTS
 from professions import variants
 from professions.models import Brief, Variant
-from simulator.fields import IdField, StrictCharField
-from simulator.problems import FORBIDDEN, Problem, in_both_languages, json_body, json_view
+from web.fields import IdField, StrictCharField
+from web.problems import FORBIDDEN, Problem, in_both_languages, json_body, json_view
 
 
 class VariantsSerializer(serializers.Serializer[None]):

@@ -14,7 +14,7 @@ from generation.models import Attempt, Generation, Message
 from generation.upstream import candidates
 from professions.models import Brief, Variant
 from professions.prompt import system_message, wish_for_task
-from simulator.problems import Conflict
+from web.problems import Conflict
 
 VARIANT = "variant"
 MOST_VARIANTS = 4

@@ -21,9 +21,9 @@ except UnusableSettings as unusable:
 from django.conf import settings
 
 from generation import process  # needs the apps to be there
-from simulator.bodies import bounded  # needs the settings
-from simulator.policy import missing, policy
-from simulator.proxies import BehindProxies, Message, Receive, Send
+from web.bodies import bounded  # needs the settings
+from web.policy import missing, policy
+from web.proxies import BehindProxies, Message, Receive, Send
 
 # Until its first byte a stream holds a thread and mostly a database connection, as any request does. After a restart
 # all readers come back at the same moment, so only so many of them are let in at a time.

@@ -9,7 +9,7 @@ from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 
-from simulator.fields import LARGEST_ID
+from web.fields import LARGEST_ID
 
 Schema = dict[str, Any]
 

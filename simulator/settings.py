@@ -58,7 +58,7 @@ else:
 if REDIS_URL:
     CACHES = {
         "default": {
-            "BACKEND": "simulator.cache.CacheThatMayBeGone",
+            "BACKEND": "web.cache.CacheThatMayBeGone",
             "LOCATION": REDIS_URL,
             "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
         }
@@ -128,21 +128,21 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "simulator.health.answer_supervisors",
-    "simulator.hosts.known_methods_only",
-    "simulator.static_files.StaticFilesMiddleware",
-    "simulator.hosts.own_host_only",
+    "web.health.answer_supervisors",
+    "web.hosts.known_methods_only",
+    "web.static_files.StaticFilesMiddleware",
+    "web.hosts.own_host_only",
     "django.middleware.security.SecurityMiddleware",
-    "simulator.middleware.Policy",
-    "simulator.middleware.not_stored_by_default",
+    "web.middleware.Policy",
+    "web.middleware.not_stored_by_default",
     "corsheaders.middleware.CorsMiddleware",
-    "simulator.middleware.Session",
+    "web.middleware.Session",
     "accounts.sessions.renewal_middleware",
-    "simulator.middleware.Language",
-    "simulator.middleware.Common",
+    "web.middleware.Language",
+    "web.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "simulator.bodies.refuse_large_bodies",
-    "simulator.middleware.Person",
+    "web.bodies.refuse_large_bodies",
+    "web.middleware.Person",
     "accounts.tokens.bearer_token_middleware",
     "accounts.second_factor.staff_api_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -238,10 +238,10 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],  # for the schema; json_body reads the bodies
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "simulator.negotiation.AlwaysAnswer",
-    "DEFAULT_METADATA_CLASS": "simulator.negotiation.NoMetadata",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "web.negotiation.AlwaysAnswer",
+    "DEFAULT_METADATA_CLASS": "web.negotiation.NoMetadata",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "simulator.problems.as_response",
+    "EXCEPTION_HANDLER": "web.problems.as_response",
     "UNICODE_JSON": True,
 }
 SPECTACULAR_SETTINGS = {
@@ -269,8 +269,8 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 # What a page or a mail about an error may show
-DEFAULT_EXCEPTION_REPORTER = "simulator.hiding.Reporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "simulator.hiding.Filter"
+DEFAULT_EXCEPTION_REPORTER = "web.hiding.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "web.hiding.Filter"
 
 # Static files
 STATIC_URL = "static/"
@@ -280,7 +280,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "simulator.static_files.HashedModulesStorage"
+        else "web.static_files.HashedModulesStorage"
     },
 }
 WHITENOISE_KEEP_ONLY_HASHED_FILES = False
@@ -297,7 +297,7 @@ CSRF_COOKIE_SAMESITE = "Lax"
 LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # the cookie's name has no setting
-CSRF_FAILURE_VIEW = "simulator.problems.csrf_failure"
+CSRF_FAILURE_VIEW = "web.problems.csrf_failure"
 _hsts_subdomains = env.switch("HSTS_INCLUDE_SUBDOMAINS", default=False)
 _hsts_preload = env.switch("HSTS_PRELOAD", default=False)
 if _https:
@@ -328,10 +328,8 @@ CONTENT_SECURITY_POLICY = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"()": "simulator.logs.LogLine", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
-    },
-    "filters": {"no_texts": {"()": "simulator.logs.NoTexts"}},
+    "formatters": {"line": {"()": "web.logs.LogLine", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "filters": {"no_texts": {"()": "web.logs.NoTexts"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_texts"]}},
     "root": {"handlers": ["stderr"], "level": "DEBUG" if DEBUG else "INFO"},
     "loggers": {

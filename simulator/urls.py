@@ -6,7 +6,7 @@ from django.views.generic import RedirectView
 from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from simulator import problems
+from web import problems
 
 PUBLIC = {"permission_classes": [], "authentication_classes": [], "http_method_names": ["get", "head"]}
 
@@ -27,10 +27,10 @@ urlpatterns = [
     path("language", set_language, name="set_language"),
 ]
 
-handler400 = "simulator.problems.bad_request"
-handler403 = "simulator.problems.forbidden"
-handler404 = "simulator.problems.not_found"
-handler500 = "simulator.problems.server_error"
+handler400 = "web.problems.bad_request"
+handler403 = "web.problems.forbidden"
+handler404 = "web.problems.not_found"
+handler500 = "web.problems.server_error"
 
 admin.site.site_header = admin.site.site_title = "Profession simulator"
 admin.site.index_title = ""

@@ -11,7 +11,6 @@ from rest_framework.views import APIView
 
 from accounts.current import refuse_cross_site, signed_in
 from generation import streams
-from simulator.problems import json_body
 from tasks import presentation, running
 from tasks.models import Simulation
 from tasks.serializers import (
@@ -23,6 +22,7 @@ from tasks.serializers import (
     SimulationSerializer,
     TaskSerializer,
 )
+from web.problems import json_body
 
 
 class CurrentTask(APIView):

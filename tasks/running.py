@@ -21,9 +21,9 @@ from generation import budget
 from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Profession
-from simulator.problems import Conflict, Problem
 from tasks import prompt, report
 from tasks.models import Simulation, Submission, Task
+from web.problems import Conflict, Problem
 
 TASK = "task"
 REPORT = "report"

@@ -6,10 +6,10 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from generation.models import Generation
-from simulator.fields import IdField, StrictCharField, StrictChoiceField
-from simulator.problems import Problem
 from tasks.models import Simulation, Task
 from tasks.running import too_long
+from web.fields import IdField, StrictCharField, StrictChoiceField
+from web.problems import Problem
 
 
 @extend_schema_field({"type": "string", "maxLength": settings.ANSWER_MAX_CHARACTERS})

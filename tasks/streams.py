@@ -10,10 +10,10 @@ from accounts.current import asigned_in, refuse_cross_site
 from accounts.models import User
 from generation import sse, streams
 from generation.models import Generation
-from simulator.problems import json_body, json_view
 from tasks import running
 from tasks.models import Task
 from tasks.serializers import AnswerSerializer
+from web.problems import json_body, json_view
 
 logger = logging.getLogger("tasks.streams")
 

@@ -18,10 +18,10 @@ from generation.models import Generation
 from generation.upstream.faults import FAULTS
 from professions.markdown import to_html
 from professions.models import Profession
-from simulator.problems import Conflict, Problem
 from tasks import running
 from tasks.forms import AnswerForm
 from tasks.models import Simulation, SimulationQuerySet, Task
+from web.problems import Conflict, Problem
 
 
 @never_cache

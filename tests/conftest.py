@@ -23,11 +23,11 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 from accounts.models import User
 from accounts.tokens import create_token
 from professions.models import Brief, Criterion, Profession
-from simulator.static_files import collect_if_changed
 from tests.client import Client
 from tests.fake_openai import FakeOpenAI
 from tests.stores import Postgres, Redis
 from tests.waiting import free_port, required, wait_until
+from web.static_files import collect_if_changed
 
 ROOT = Path(__file__).parent.parent
 # With it Django lets the database be used on an event loop. No server may have it: it would hide such a mistake.

@@ -13,7 +13,6 @@ from django.utils.functional import Promise
 from rest_framework import exceptions as drf
 
 from professions.models import Profession
-from simulator.problems import from_exception
 from tasks.models import Simulation, Submission, Task
 from tasks.running import too_long
 from tests.client import Client
@@ -21,6 +20,7 @@ from tests.conftest import Server, ServerStarter, new_tokens
 from tests.fake_openai import FakeOpenAI
 from tests.stores import Postgres
 from tests.test_refusals import assert_shape, session_of
+from web.problems import from_exception
 
 JSON = {"Content-Type": "application/json"}
 TWINS = ["", "/stream"]

@@ -13,11 +13,11 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from professions.models import Profession
-from simulator.proxies import Message
 from tests.client import Client
 from tests.conftest import Server, ServerStarter
 from tests.fake_openai import FakeOpenAI
 from tests.waiting import run_async
+from web.proxies import Message
 
 PATHS = [
     "/",

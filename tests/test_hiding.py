@@ -10,9 +10,9 @@ import pytest
 from django.test import override_settings
 from django.views.debug import get_default_exception_reporter_filter
 
-from simulator.hiding import HIDDEN, Filter, Reporter, without_secrets
 from tests.conftest import SECRET_KEY, ServerStarter
 from tests.waiting import free_port
+from web.hiding import HIDDEN, Filter, Reporter, without_secrets
 
 SECRETS = {
     "OPENAI_API_KEYS": "sk-hidden-one,sk-hidden-two",

@@ -52,7 +52,7 @@ def test_a_wrong_host_is_told_where_the_site_is_and_logged_in_one_line(lan_serve
     new_lines = lan_server.log.splitlines()[before:]
     (warning,) = [line for line in new_lines if "uvicorn.access" not in line]
     assert f"Refused a request to the host {'a' * 100}...; this site answers at {LAN}" in warning
-    assert " WARNING simulator.hosts " in warning
+    assert " WARNING web.hosts " in warning
 
 
 @pytest.mark.django_db(transaction=True)

@@ -16,11 +16,11 @@ from django.urls.converters import IntConverter, SlugConverter, UUIDConverter
 from accounts.models import User
 from generation.models import Attempt
 from professions.models import Profession
-from simulator.logs import SECRET_PARAMETERS, LogLine, inert
 from tests.client import Client
 from tests.conftest import Server
 from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
 from tests.waiting import wait_until
+from web.logs import SECRET_PARAMETERS, LogLine, inert
 
 BEGINNING = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) [\w.]+ ")
 HARMLESS_PARAMETERS = {

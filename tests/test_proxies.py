@@ -41,8 +41,8 @@ def test_a_proxy_on_another_host_that_is_not_trusted_is_named_in_the_log_once(ht
         looped = ask(https_server, "/simulations", peer="127.0.0.2")
         assert (looped.status_code, looped.headers["location"]) == (301, f"{SITE}/simulations")
     ask(https_server, "/simulations", peer="127.0.0.3")
-    said = [line for line in https_server.log.splitlines() if "simulator.proxies" in line]
-    assert [line.split("simulator.proxies ")[1].split(" is not believed")[0] for line in said] == [
+    said = [line for line in https_server.log.splitlines() if "web.proxies" in line]
+    assert [line.split("web.proxies ")[1].split(" is not believed")[0] for line in said] == [
         "127.0.0.2 sent X-Forwarded-Proto and",
         "127.0.0.3 sent X-Forwarded-Proto and",
     ]
@@ -55,7 +55,7 @@ def test_a_proxy_on_another_host_that_is_trusted_ends_tls(start_own_server: Serv
     assert ask(server, "/", peer="127.0.0.2").status_code == 200
     assert ask(server, "/", peer="127.0.0.2", **{"X-Forwarded-Proto": "http"}).status_code == 301
     assert ask(server, "/", peer="127.0.0.9").status_code == 301
-    assert "simulator.proxies 127.0.0.2" not in server.log
+    assert "web.proxies 127.0.0.2" not in server.log
 
 
 def test_the_visitor_is_the_rightmost_address_that_is_no_proxys(start_own_server: ServerStarter) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
-from simulator.protocol import MOST_HEAD_BYTES, Protocol
-from simulator.proxies import Message, Receive, Send
 from tests.conftest import Server
 from tests.waiting import wait_until
+from web.protocol import MOST_HEAD_BYTES, Protocol
+from web.proxies import Message, Receive, Send
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -8,11 +8,11 @@ import pytest
 from generation.cursor import Cursor, event_id, parse_event_id
 from generation.models import CandidateHealth, Generation
 from professions.models import Profession
-from simulator.problems import Problem
 from tasks.models import Simulation, Submission, Task
 from tests.client import Client, text_of, types_of
 from tests.fake_openai import Behaviour, FakeOpenAI, Refusal
 from tests.waiting import wait_until
+from web.problems import Problem
 
 A, B = uuid.UUID("1" * 32), uuid.UUID("2" * 32)
 TOKENS = ("Amara ", "asks: ", "мы ", "🌹 ", "data: x\n\n", "id: 7\n", "end.")

@@ -10,10 +10,10 @@ from accounts.tokens import create_token
 from generation.models import Generation
 from professions import variants
 from professions.models import Brief, Profession, Variant
-from simulator.problems import Conflict
 from tests.client import Client, shown_text
 from tests.conftest import Server
 from tests.fake_openai import MODELS, Behaviour, Ending, FakeOpenAI, Refusal
+from web.problems import Conflict
 
 Columns = dict[int, list[dict[str, Any]]]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from generation.upstream import CompletionEnd
 from generation.upstream.faults import UpstreamFault
-from simulator.logs import visible
+from web.logs import visible
 
 # Where the text of a frame begins. Inside of a JSON string its quotes would be escaped.
 _CONTENT = re.compile(r'"content": ?(?=")')

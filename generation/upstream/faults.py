@@ -15,8 +15,8 @@ from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from simulator.hiding import without_secrets
-from simulator.logs import visible
+from web.hiding import without_secrets
+from web.logs import visible
 
 MINUTE = 60.0
 HOUR = 3600.0

@@ -20,9 +20,9 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 from professions.models import Profession
 from simulator import database
 from simulator.listener import CannotListen, address_of, bind, bind_unix, listen, port_number, url_of
-from simulator.protocol import Protocol
 from simulator.serving_lock import InUse, serving_lock
-from simulator.static_files import collect_if_changed
+from web.protocol import Protocol
+from web.static_files import collect_if_changed
 
 BACKLOG = 4096
 EVERY_ADDRESS = {"0.0.0.0", "::"}  # noqa: S104  # what somebody chose
@@ -211,7 +211,7 @@ def _serve(listener: socket.socket, *, workers: int, reload: bool) -> None:
         loop="uvloop",
         http=Protocol,
         ws="none",
-        proxy_headers=False,  # simulator/proxies.py reads them
+        proxy_headers=False,  # web/proxies.py reads them
         lifespan="on",
         log_config=None,
         server_header=False,

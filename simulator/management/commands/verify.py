@@ -33,8 +33,8 @@ from generation.upstream.authored import SECONDS_PER_PIECE, pieces_of
 from generation.upstream.candidates import Candidate
 from simulator import database
 from simulator.environment import Unusable, origin
-from simulator.hiding import without_secrets
-from simulator.logs import visible
+from web.hiding import without_secrets
+from web.logs import visible
 
 # Long enough to take a second or two when it is written word by word, so that a proxy that collects it shows.
 TEXT = "This text proves that words arrive one after the other. " * 12

@@ -10,8 +10,8 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.decorators import async_only_middleware
 
-from simulator.middleware import GetResponse
-from simulator.proxies import Message, Receive
+from web.middleware import GetResponse
+from web.proxies import Message, Receive
 
 
 async def bounded(scope: Message, receive: Receive) -> tuple[Message, Receive]:

@@ -12,7 +12,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-logger = logging.getLogger("simulator.proxies")
+logger = logging.getLogger("web.proxies")
 
 UNIX_SOCKET = "unix"
 MOST_REPORTED = 20

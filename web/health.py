@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.utils.decorators import async_only_middleware
 
-from simulator.middleware import GetResponse
+from web.middleware import GetResponse
 
 REDIS_SECONDS = 2.0
 # Less than balancers wait. A pool of connections to a database that is down keeps whoever asks for half a minute.

@@ -12,10 +12,10 @@ from django.utils.decorators import async_only_middleware
 from django.utils.log import log_response
 from django.utils.translation import gettext_lazy as _
 
-from simulator.middleware import GetResponse
-from simulator.problems import Problem, as_json, wants_json
+from web.middleware import GetResponse
+from web.problems import Problem, as_json, wants_json
 
-logger = logging.getLogger("simulator.hosts")
+logger = logging.getLogger("web.hosts")
 
 METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 LONGEST_HOST_SHOWN = 100

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from simulator.policy import policy
+from web.policy import policy
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent

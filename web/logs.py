@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from django.conf import settings
 from django.urls import URLResolver, get_resolver
 
-from simulator.hiding import without_secrets
+from web.hiding import without_secrets
 
 GAP = "…"
 # Parts of our own addresses that open something for whoever has them. tests/test_logs.py asks that each text

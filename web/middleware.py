@@ -15,7 +15,7 @@ from django.utils.decorators import async_only_middleware
 from django.utils.deprecation import MiddlewareMixin
 from django.utils.http import escape_leading_slashes
 
-from simulator.problems import wants_json
+from web.problems import wants_json
 
 GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
