@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts.models import User
 from accounts.tokens import create_token
 from generation.models import LEASE, MOST_TAKEOVERS, Generation
+from generation.offload import offload
 from professions.models import Profession
 from tasks import running
 from tasks.models import Simulation, Submission, Task
@@ -300,7 +301,7 @@ def test_a_full_server_stores_no_answer_and_starts_nothing(
         async def play() -> None:
             url = own_server.url + f"/api/generations/{task['generation_id']}/stream"
             async with Crowd() as crowd:
-                Generation.objects.update(status="pending", text="")
+                await offload(Generation.objects.update, status="pending", text="")
                 responses = await crowd.first_tokens([url], [alice_token] * 20)
                 refused = await asyncio.to_thread(
                     client.post, f"/api/tasks/{task['id']}/submit/stream", {"answer": "mulch"}
