@@ -329,10 +329,10 @@ def test_a_sentence_with_numbers_is_put_together_only_when_its_language_is_known
 
 
 def test_what_no_database_stores_is_refused_where_the_database_would_refuse_it(
-    postgres: Postgres, start_server: ServerStarter
+    postgres: Postgres, start_own_server: ServerStarter
 ) -> None:
     environment = {"DATABASE_URL": postgres.url, "SECRET_KEY": secrets.token_urlsafe(64)}
-    server = start_server(**environment)
+    server = start_own_server(**environment)
     (token,) = new_tokens(1, environment={**os.environ, **environment})
     ((pk,),) = postgres.rows("SELECT id FROM professions_profession WHERE slug = 'nurse'")
     with Client(server.url, token=token) as client:
@@ -350,4 +350,3 @@ def test_what_no_database_stores_is_refused_where_the_database_would_refuse_it(
         visitor.http.headers["Cookie"] = r'sessionid="\000aaaaaaaaaaa"; csrftoken="\000"; language="\000"'
         assert [visitor.get(path).status_code for path in ("/", "/account", "/api/simulations")] == [200, 302, 401]
     assert " 500 " not in server.log
-    server.stop()
