@@ -51,6 +51,7 @@ class Redis:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        self.client.close()  # it connects again when it is asked again
 
 
 class Postgres:
