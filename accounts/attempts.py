@@ -92,7 +92,7 @@ def who(request: HttpRequest, user: User) -> str:
 
 
 def forget(user: User) -> None:
-    """Let somebody whose password was just set try it."""
+    """Clear the count of somebody whose password was just set, so that it can be tried."""
     PASSWORDS.clear(f"user {user.pk}")
 
 

@@ -25,7 +25,7 @@ def begin(*, request: HttpRequest, **_kwargs: object) -> None:
 def renewal_middleware(
     get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
 ) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
-    """Let a person's session, and its cookie, begin their time anew once a day at most when they are used."""
+    """Renew a person's session and its cookie when they are used, once a day at most."""
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         response = await get_response(request)

@@ -131,7 +131,7 @@ class Failover:
 
 
 def _record(attempt: OngoingAttempt) -> None:
-    """Let the candidate's health say how it did, once; a transaction that is rolled back does not count."""
+    """Store in the candidate's health how it did, once; a transaction that is rolled back does not count."""
     if attempt.is_recorded:
         return
     match attempt.result:

@@ -65,7 +65,7 @@ async def _answer(scope: Message, receive: Receive, send: Send) -> None:
         await _turns.acquire()
     try:
         await site(scope, receive, send_on)  # type: ignore[arg-type]  # asgiref's types of the same things
-    except Exception:
+    except Exception:  # whatever it is, the answer carries the policy; it is raised again below
         if not has_begun:
             plain = [(b"content-type", b"text/plain"), (b"content-length", b"21")]
             await send_on({"type": "http.response.start", "status": 500, "headers": plain})

@@ -412,7 +412,7 @@ def _sqlite_url(text: str, *, base: Path) -> dict[str, Any]:
 
 
 def _postgres_url(text: str) -> dict[str, Any]:
-    """Let libpq read the URL, whose syntax it is."""
+    """Return Django's settings for a PostgreSQL URL as libpq reads it, whose syntax it is."""
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
 

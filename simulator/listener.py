@@ -64,7 +64,7 @@ def _is_left_behind(path: Path) -> bool:
 
 
 def listen(bound: socket.socket, *, backlog: int) -> None:
-    """Let connections in."""
+    """Start to accept connections."""
     try:
         bound.listen(backlog)
     except OSError as error:  # another process that started at the same moment was faster

@@ -139,7 +139,7 @@ def configuration(visitor: Visitor, report: Path) -> str:
 
 
 def fuzz(server: Server, visitor: Visitor, folder: Path) -> tuple[dict[str, set[int]], set[str]]:
-    """Let the fuzzer run and return with which statuses each operation answered, and which checks found it right."""
+    """Run the fuzzer and return with which statuses each operation answered, and which checks found it right."""
     report, config = folder / "report.ndjson", folder / "schemathesis.toml"
     config.write_text(configuration(visitor, report), encoding="utf-8")
     command = [

@@ -63,7 +63,7 @@ def wrong_code(number: int) -> str:
 
 
 def set_up(user: User) -> None:
-    """Give somebody the app of SECRET, and recovery codes."""
+    """Store the app of SECRET and recovery codes for somebody."""
     # The adapter encrypts without a request.
     TOTP.activate(user, SECRET)
     RecoveryCodes.activate(user)

@@ -143,7 +143,7 @@ class RedisLog:
             self._read_also(generation_id)
 
     def _forget(self, generation_id: uuid.UUID, outgoing: _Outgoing) -> None:
-        """Have nothing more to send of a text in one epoch; a later one stays."""
+        """Stop sending a text in one epoch; a later one stays."""
         if self._outgoing.get(generation_id) is outgoing:
             del self._outgoing[generation_id]
             self._local.let_go(generation_id)

@@ -98,7 +98,7 @@ def _errors_as_sentences(path: Path) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Have the file system keep a change of names through a loss of power."""
+    """Flush a change of names to the disk, so that it survives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
