@@ -13,26 +13,11 @@ import pytest
 from professions.models import Profession
 from tests.conftest import KEY, ROOT, Server, ServerStarter
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.nginx import running, start_command
 from tests.test_headers import POLICY
 from tests.waiting import free_port, required, wait_until
 
 NAME = "try.example.org"
-MAIN = """
-{user}
-pid {folder}/nginx.pid;
-error_log stderr;
-daemon off;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    include {folder}/site.conf;
-}}
-"""
 
 
 @dataclass
@@ -89,20 +74,15 @@ def nginx(https_site: Server, tmp_path: Path) -> Iterator[Nginx]:
     shipped = shipped.replace("/var/www/html", str(tmp_path / "www"))
     (tmp_path / "www" / ".well-known" / "acme-challenge").mkdir(parents=True)
     (tmp_path / "site.conf").write_text(shipped, encoding="utf-8")
-    main = tmp_path / "nginx.conf"
-    main.write_text(MAIN.format(folder=tmp_path, user="user root;" if os.geteuid() == 0 else ""), encoding="utf-8")
-    start = [required("nginx"), "-c", str(main), "-p", str(tmp_path)]
+    start = start_command(tmp_path, f"include {tmp_path}/site.conf;", user="root" if os.geteuid() == 0 else "")
     checked = subprocess.run([*start, "-t"], capture_output=True, text=True, check=False)
     assert "test is successful" in checked.stderr, checked.stderr
     complaints = [line for line in checked.stderr.splitlines() if "[warn]" in line]
     # What nginx 1.25.1 and later says of the one way that 1.22 knows; the file explains it.
     assert all('"listen ... http2" directive is deprecated' in line for line in complaints), complaints
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(start, stderr=log)
-    wait_until(lambda: nginx.ask("/healthz").status_code == 200, what="nginx")
-    yield nginx
-    process.terminate()
-    process.wait(10)
+    with running(start, log_file=tmp_path / "log"):
+        wait_until(lambda: nginx.ask("/healthz").status_code == 200, what="nginx")
+        yield nginx
 
 
 def test_eight_tabs_read_at_once_over_one_connection_while_the_model_still_writes(

@@ -6,11 +6,13 @@ import re
 import httpx2
 import pytest
 from django.test import Client as DjangoClient
+from django.utils.functional import Promise
 
 from accounts.models import User
 from professions.models import Profession
 from tests.conftest import Server, ServerStarter
 from tests.test_settings import Visitor
+from web.hosts import wrong_host
 
 LAN = "http://192.168.1.20:8000"
 
@@ -31,6 +33,10 @@ def test_forms_work_at_the_sites_address_and_at_the_loopback_names(lan_server: S
         visitor.headers["Origin"] = "http://evil.example"
         assert visitor.ask("POST", "/professions/gardener/start").status_code == 403, name
     assert User.objects.filter(is_guest=True).count() == 5
+
+
+def test_the_refusal_of_a_wrong_host_is_put_into_words_for_each_reader() -> None:
+    assert isinstance(wrong_host().message, Promise), "formatted at once, its English would be the visitor's language"
 
 
 @pytest.mark.django_db(transaction=True)

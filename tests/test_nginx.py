@@ -1,4 +1,4 @@
-"""Behind a real nginx: one that was told nothing but where the site is, and one with the file of deploy/."""
+"""Behind a real nginx that was told nothing but where the site is: its defaults buffer."""
 
 import subprocess
 from collections.abc import Iterator
@@ -12,38 +12,15 @@ from professions.models import Profession
 from tests.client import Client, text_of, types_of
 from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.nginx import running, start_command
 from tests.waiting import free_port, required, wait_until
-
-CONFIGURATION = """
-pid {folder}/nginx.pid;
-error_log stderr;
-daemon off;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass {site};
-        }}
-    }}
-}}
-"""
 
 
 @contextmanager
 def nginx_before(server: Server, folder: Path) -> Iterator[str]:
-    """Give the address of an nginx before a server."""
+    """Yield the address of an nginx before a server."""
     port = free_port()
-    file = folder / "nginx.conf"
-    file.write_text(CONFIGURATION.format(folder=folder, port=port, site=server.url), encoding="utf-8")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([required("nginx"), "-c", str(file), "-p", str(folder)], stderr=log)
+    site = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {server.url}; }} }}"
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
@@ -52,10 +29,9 @@ def nginx_before(server: Server, folder: Path) -> Iterator[str]:
         except httpx2.TransportError:
             return False
 
-    wait_until(answers, what="nginx")
-    yield url
-    process.terminate()
-    process.wait(10)
+    with running(start_command(folder, site), log_file=folder / "log"):
+        wait_until(answers, what="nginx")
+        yield url
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Streams behind servers that were told to compress everything: passed on at once, and as they are."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,20 +12,12 @@ from professions.models import Profession
 from tests.client import Client, text_of
 from tests.conftest import Server
 from tests.fake_openai import Behaviour, FakeOpenAI
+from tests.nginx import MAIN, running
 from tests.waiting import free_port, required, wait_until
 
-NGINX = """
-pid {folder}/nginx.pid;
-error_log stderr;
-daemon off;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+NGINX = MAIN.replace(
+    "{http}",
+    """
     gzip on;
     gzip_min_length 0;
     gzip_proxied any;
@@ -38,8 +29,8 @@ http {{
             proxy_pass http://127.0.0.1:{site};
         }}
     }}
-}}
-"""
+    """,
+).replace("{user}", "")
 CADDY = """
 {{
     admin off
@@ -120,10 +111,7 @@ def proxy_before(server: Server, folder: Path, *, kind: str) -> Iterator[str]:
     text = configuration.format(folder=folder, port=port, site=server.port, modules=MODULES, user=user)
     file.write_text(text, encoding="utf-8")
     log_file = folder / "log"
-    with log_file.open("wb") as log:
-        command = [required(program), *arguments(str(file))]
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    command = [required(program), *arguments(str(file))]
 
     def answers() -> bool:
         if process.poll() is not None:
@@ -133,12 +121,9 @@ def proxy_before(server: Server, folder: Path, *, kind: str) -> Iterator[str]:
         except httpx2.TransportError:
             return False
 
-    try:
+    with running(command, log_file=log_file, PATH=os.environ["PATH"], HOME=str(folder)) as process:
         wait_until(answers, what=kind)
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.mark.parametrize("kind", PROXIES)

@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.utils import translation
 from django.utils.decorators import async_only_middleware
 from django.utils.log import log_response
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from web.middleware import GetResponse
@@ -54,14 +55,18 @@ def own_host_only(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def wrong_host() -> Problem:
+    # Lazily, so that `detail` is English whatever the visitor reads.
+    return Problem(format_lazy(_("This site answers at {url}."), url=settings.SITE_URL), code="wrong_host")
+
+
 def _refuse(request: HttpRequest) -> HttpResponse:
     host = request.headers.get("Host", "")
     shown = host if len(host) <= LONGEST_HOST_SHOWN else f"{host[:LONGEST_HOST_SHOWN]}..."
     # A page without anybody's session, because cookies are the host's as well.
     with translation.override(translation.get_language_from_request(request)):
         if wants_json(request):
-            message = _("This site answers at %(url)s.") % {"url": settings.SITE_URL}
-            response: HttpResponse = as_json(Problem(message, code="wrong_host"))
+            response: HttpResponse = as_json(wrong_host())
         else:
             response = render(request, "wrong_host.html", {"site_url": settings.SITE_URL, "host": shown}, status=400)
             response["Cache-Control"] = "no-store"
