@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from generation import budget
-from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Spending
+from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Job, Spending
 from generation.upstream import candidates, probe
 
 Row = TypeVar("Row", bound=models.Model)
@@ -167,6 +167,11 @@ class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
             self.message_user(request, _("Their keys are gone: there is nobody to ask."), messages.WARNING)
         for finding in async_to_sync(probe.probe_all)(chosen):
             self.message_user(request, finding.sentence(), messages.WARNING if finding.fault else messages.SUCCESS)
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnlyAdmin, admin.ModelAdmin[Job]):
+    list_display = ["name", "due_at", "started_at", "took_seconds", "has_failed", "lease_owner"]
 
 
 DAYS_SHOWN = 30

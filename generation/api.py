@@ -13,8 +13,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.current import asigned_in, refuse_cross_site, signed_in
-from generation import producer, streams
+from generation import streams
 from generation.models import Attempt, Generation
+from generation.process import process_of
 from web.problems import json_view
 
 
@@ -90,7 +91,7 @@ class GenerationCancel(APIView):
         generation = get_object_or_404(Generation.objects.visible_to(signed_in(request)), pk=pk)
         # Cancelling needs a connection of its own, and this one would stay taken meanwhile.
         connections.close_all()
-        async_to_sync(producer.cancel)(generation.pk)
+        async_to_sync(process_of(request).supervisor.cancel)(generation.pk)
         generation.refresh_from_db()
         return Response(GenerationSerializer(generation).data)
 
@@ -102,4 +103,5 @@ async def generation_stream(request: HttpRequest, pk: uuid.UUID) -> HttpResponse
     generation = await Generation.objects.visible_to(user).filter(pk=pk).afirst()
     if generation is None:
         raise Http404
-    return await streams.respond(request, generation)
+    with process_of(request).places.take(user.pk) as place:
+        return await streams.respond(request, generation, place=place)

@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from generation import budget
 from generation.models import Attempt, Generation
-from generation.upstream import CompletionEnd, Pieces, chat, prices
+from generation.upstream import CompletionEnd, Pieces, prices
 from generation.upstream.candidates import Candidate, Choice
+from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
 
 logger = logging.getLogger("generation.attempts")
@@ -62,8 +63,8 @@ class OngoingAttempt:
     def _name(self) -> tuple[int, int, Candidate]:
         return self.number, self.most, self.choice.candidate
 
-    def begin(self) -> None:
-        self._pieces = chat.stream(self.choice.candidate, self.generation.messages)
+    def begin(self, clients: Clients) -> None:
+        self._pieces = clients.stream(self.choice.candidate, self.generation.messages)
         self._started_at = timezone.now()
         self._started = time.monotonic()
         beside = " beside a slow one" if self.is_hedge else ""

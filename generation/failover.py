@@ -14,10 +14,11 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from generation.attempts import OngoingAttempt
-from generation.hedging import Hedge, Spoke, allowance
+from generation.hedging import Allowance, Hedge, Spoke
 from generation.models import Attempt, Generation
 from generation.offload import offload_to_the_end
 from generation.upstream import CompletionEnd, candidates
+from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
 
 logger = logging.getLogger("generation.failover")
@@ -37,14 +38,23 @@ class Failover:
     `attempts` are all that were begun, in order; each knows what became of it.
 
     Args:
+        allowance: how many of this process's texts may have two candidates racing.
         on_text: is handed each piece of text.
         on_reset: is awaited before a second candidate's text begins: what was shown is withdrawn.
     """
 
     def __init__(
-        self, generation: Generation, *, on_text: Callable[[str], None], on_reset: Callable[[], Awaitable[None]]
+        self,
+        generation: Generation,
+        *,
+        clients: Clients,
+        allowance: Allowance,
+        on_text: Callable[[str], None],
+        on_reset: Callable[[], Awaitable[None]],
     ) -> None:
         self.generation = generation
+        self.clients = clients
+        self.allowance = allowance
         self.on_text = on_text
         self.on_reset = on_reset
         self.candidates = candidates.configured(only_model=generation.only_model)
@@ -74,7 +84,7 @@ class Failover:
             logger.exception("nobody else can be chosen generation=%s", self.generation.pk)
             return None
         if attempt is not None:
-            attempt.begin()
+            attempt.begin(self.clients)
         return attempt
 
     def _record_and_choose(self, *, may_ask: bool, is_hedge: bool) -> OngoingAttempt | None:
@@ -103,12 +113,16 @@ class Failover:
     async def _first_to_speak(self, attempt: OngoingAttempt) -> Spoke:
         if not settings.LLM_HEDGE_SECONDS or attempt.number > 1:
             return Spoke(attempt, await attempt.first_piece())
-        allowance.earn()
+        self.allowance.earn()
         if self.most == 1 or attempt.choice.is_outage:
             return Spoke(attempt, await attempt.first_piece())
-        return await Hedge(
-            attempt, partial(self._begin_next, is_hedge=True), settings.LLM_HEDGE_SECONDS
-        ).first_to_speak()
+        hedge = Hedge(
+            attempt,
+            begin_rival=partial(self._begin_next, is_hedge=True),
+            after_seconds=settings.LLM_HEDGE_SECONDS,
+            allowance=self.allowance,
+        )
+        return await hedge.first_to_speak()
 
     async def _stop(self) -> None:
         """End those that are still under way, because somebody interrupted them."""

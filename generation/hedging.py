@@ -30,9 +30,6 @@ class Allowance:
         return True
 
 
-allowance = Allowance()
-
-
 class Spoke(NamedTuple):
     """The attempt that said something, and what."""
 
@@ -46,14 +43,21 @@ class Hedge:
     Args:
         begin_rival: begins an attempt at the next candidate; returns None where there is none.
         after_seconds: how long the first may be silent.
+        allowance: whether there may be a rival at all.
     """
 
     def __init__(
-        self, attempt: OngoingAttempt, begin_rival: Callable[[], Awaitable[OngoingAttempt | None]], after_seconds: float
+        self,
+        attempt: OngoingAttempt,
+        *,
+        begin_rival: Callable[[], Awaitable[OngoingAttempt | None]],
+        after_seconds: float,
+        allowance: Allowance,
     ) -> None:
         self._attempt = attempt
         self._begin_rival = begin_rival
         self._after_seconds = after_seconds
+        self._allowance = allowance
         self._racing: dict[asyncio.Task[str | CompletionEnd], OngoingAttempt] = {}
 
     async def first_to_speak(self) -> Spoke:
@@ -61,7 +65,7 @@ class Hedge:
         try:
             self._enter(self._attempt)
             done, _ = await asyncio.wait(self._racing, timeout=self._after_seconds)
-            if not done and allowance.spend() and (rival := await self._begin_rival()):
+            if not done and self._allowance.spend() and (rival := await self._begin_rival()):
                 self._enter(rival)
             winner = await self._winner()
         finally:

@@ -19,10 +19,12 @@ T = TypeVar("T")
 _pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="offload")
 # A lease that is renewed too late is lost, and its text is written and paid for again: just when there is most to do.
 _ahead_of_all = ThreadPoolExecutor(max_workers=1, thread_name_prefix="renewals")
+# A job may take minutes, and nobody waits for it.
+_for_jobs = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
 
 
 async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a function that uses the database in the pool and give what it gives."""
+    """Run a function that uses the database in the pool and return what it returns."""
     return await _run(_pool, partial(function, *args, **kwargs))
 
 
@@ -39,6 +41,11 @@ async def offload_to_the_end(function: Callable[P, T], *args: P.args, **kwargs: 
 async def offload_ahead(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Do the same without queueing behind what viewers and producers wait for."""
     return await _run(_ahead_of_all, partial(function, *args, **kwargs))
+
+
+async def offload_job(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do the same for what takes long, where it keeps nobody else waiting."""
+    return await _run(_for_jobs, partial(function, *args, **kwargs))
 
 
 async def _run(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:

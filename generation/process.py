@@ -1,65 +1,94 @@
-"""What a serving process does for texts besides answering requests: it takes over what others left, and leaves well
-itself."""
+"""What a serving process has running: one object, made when the server starts and handed on with every request.
 
-import asyncio
-import contextvars
-import logging
-import random
+It has the event log, the clients of the providers, the producers, the watch over open streams, the places for streams
+and the periodic jobs. Tests make their own.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
 
-from generation import producer
+from generation.jobs import Jobs
+from generation.log import EventLog, make_log
 from generation.models import Generation
 from generation.offload import offload
-from generation.upstream import candidates, chat
+from generation.places import Places
+from generation.supervisor import Supervisor
+from generation.sweep import SWEEP_SECONDS, sweep
+from generation.upstream import candidates
+from generation.upstream.chat import Clients
+from generation.watch import Watch
 
-logger = logging.getLogger("generation.process")
-
-SWEEP_SECONDS = 3.0
-SWEEP_AT_ONCE = 50
-# What a producer is given to end by itself when its process is asked to leave.
+# How long producers may go on by themselves when their process is asked to leave.
 GRACE_SECONDS = 2.0
 
-_tasks: list[asyncio.Task[None]] = []
+
+class Process:
+    """What this process has running. To be made in the event loop it works in.
+
+    Args:
+        event_log: instead of the one that the settings ask for.
+    """
+
+    def __init__(self, *, event_log: EventLog | None = None) -> None:
+        # The random part tells a process from an earlier one with the same number.
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.event_log = event_log or make_log(self.owner)
+        self.clients = Clients()
+        self.supervisor = Supervisor(owner=self.owner, event_log=self.event_log, clients=self.clients)
+        self.watch = Watch()
+        self.places = Places()
+        self.jobs = Jobs(owner=self.owner)
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.supervisor.is_leaving
+
+    def open(self) -> None:
+        """Begin to hear from other processes."""
+        self.event_log.start(on_cancel=self.supervisor.stop, on_fenced=self.supervisor.abandon)
+
+    async def start(self) -> None:
+        """Begin to serve: take over what earlier processes left, now and from time to time."""
+        self.open()
+        if not settings.REDIS_URL:
+            # This is the only process there is, so whatever is being written was written by one that is gone.
+            await offload(Generation.objects.expire_leases)
+        await offload(candidates.register)
+        self.jobs.every(SWEEP_SECONDS, self._sweep, in_each_process=True)
+        self.jobs.start()
+
+    def every(self, seconds: float, job: Callable[[], Awaitable[object] | object]) -> None:
+        """Run a job every so many seconds, one at a time across all processes: see generation/jobs.py."""
+        self.jobs.every(seconds, job)
+
+    async def leave(self) -> None:
+        """Tell viewers to come back elsewhere, end or release what is being written, and stop."""
+        await self.jobs.stop()
+        await self.supervisor.leave(GRACE_SECONDS)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to other processes and to providers."""
+        await self.event_log.stop()
+        await self.clients.close()
+
+    async def _sweep(self) -> None:
+        await sweep(self.supervisor)
 
 
-async def start() -> None:
-    """Begin to work in the running event loop."""
-    producer.event_log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
-    if not settings.REDIS_URL:
-        # This is the only process there is, so whatever is being written was written by one that is gone.
-        await offload(Generation.objects.expire_leases)
-    await offload(candidates.register)
-    _tasks.append(asyncio.get_running_loop().create_task(_sweep_for_ever(), context=contextvars.Context()))
+def process_of(request: HttpRequest) -> Process:
+    """Return the process that answers a request.
 
-
-async def leave() -> None:
-    """Tell viewers to come back elsewhere, end or give back what is being written, and stop."""
-    for task in _tasks:
-        task.cancel()
-    await producer.leave(GRACE_SECONDS)
-    await producer.event_log.stop()
-    await chat.close()
-
-
-async def sweep() -> int:
-    """Take over the texts that nobody writes and somebody should; the number of those found."""
-    ended = await offload(Generation.objects.end_orphans)
-    if ended:
-        logger.warning("ended %s texts whose producers are gone", ended)
-    found = await offload(lambda: list(Generation.objects.abandoned().values_list("pk", flat=True)[:SWEEP_AT_ONCE]))
-    for generation_id in found:
-        logger.info("taking over generation=%s", generation_id)
-        producer.ensure(generation_id)
-    return len(found)
-
-
-async def _sweep_for_ever() -> None:
-    while True:
-        # Spread, so that many processes do not look at the same moment.
-        await asyncio.sleep(SWEEP_SECONDS * random.uniform(0.7, 1.3))  # noqa: S311  # no secret
-        try:
-            await sweep()
-        except DatabaseError:
-            logger.exception("the sweep failed")
+    Raises ImproperlyConfigured under a server that knows no lifespan: nothing would write the texts.
+    """
+    state = getattr(request, "scope", {}).get("state", {})
+    process = state.get("process")
+    if not isinstance(process, Process):
+        raise ImproperlyConfigured("This server has no ASGI lifespan; start it with manage.py serve.")
+    return process

@@ -6,15 +6,10 @@ writes under the next epoch, and nothing that the first still does counts.
 """
 
 import asyncio
-import contextlib
-import contextvars
 import logging
-import os
-import secrets
-import socket
 import time
 import uuid
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 
@@ -24,21 +19,18 @@ from django.utils import timezone
 from generation import budget
 from generation.budget import SetAside
 from generation.failover import Failover, NoCandidateLeft
-from generation.log import make_log
-from generation.models import RENEW_SECONDS, Attempt, Generation
-from generation.offload import offload, offload_ahead, offload_to_the_end
+from generation.hedging import Allowance
+from generation.log import EventLog
+from generation.models import Attempt, Generation
+from generation.offload import offload, offload_to_the_end
 from generation.upstream import authored
+from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
 
 logger = logging.getLogger("generation.producer")
 
-OWNER = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-event_log = make_log(OWNER)
-
 # A written text is worth waiting for a database that comes back.
 SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0)
-# How long a cancelling request waits to see the row final.
-CANCEL_SECONDS = 3.0
 
 # What the log says of each way to be interrupted.
 _INTERRUPTIONS = {
@@ -47,117 +39,22 @@ _INTERRUPTIONS = {
     "leaving": "given back at the end of this process; another one, or the next start, writes it",
 }
 
-_writing: dict[uuid.UUID, "_Writing"] = {}
-# asyncio itself keeps weak references only.
-_tasks: set[asyncio.Task[None]] = set()
-_renewals: set[asyncio.Task[None]] = set()
-_leaving = asyncio.Event()
-
-
-def ensure(generation_id: uuid.UUID) -> None:
-    """Have this text written here, unless it is already; harmless when another process has it."""
-    if generation_id in _writing or _leaving.is_set():
-        return
-    # One that has ended stays in the set until the loop's next step.
-    if all(task.done() for task in _renewals):
-        _detach(_renew_leases(), kept_in=_renewals)
-    writing = _writing[generation_id] = _Writing(generation_id)
-    _detach(writing.run(), kept_in=_tasks)
-
-
-def stop(generation_id: uuid.UUID) -> None:
-    """Have a text of this process end as cancelled."""
-    if writing := _writing.get(generation_id):
-        writing.stop()
-
-
-def abandon(generation_id: uuid.UUID) -> None:
-    """Stop writing a text that another process has taken over; nothing more of it is stored or shown."""
-    if writing := _writing.get(generation_id):
-        logger.warning("another process took over generation=%s", generation_id)
-        writing.abandon()
-
-
-async def cancel(generation_id: uuid.UUID) -> None:
-    """Stop a text, whichever process writes it: its provider connection is closed and what was written is kept."""
-    await offload(Generation.objects.want_cancel, generation_id)
-    row = Generation.objects.filter(pk=generation_id)
-    deadline = time.monotonic() + CANCEL_SECONDS
-    with event_log.follow(generation_id) as channel:
-        generation = await offload(row.first)
-        if generation is None or generation.is_final:
-            return
-        if writing := _writing.get(generation_id):
-            writing.stop()
-            await writing.finished.wait()
-            return
-        event_log.ask_to_cancel(generation_id, generation.lease_owner)
-        while not generation.is_final and time.monotonic() < deadline:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await channel.changed()
-            generation = await offload(row.get)
-
-
-async def wait_for_all() -> None:
-    """Wait until everything that is being written here has ended."""
-    for writing in list(_writing.values()):
-        await writing.finished.wait()
-
-
-def is_leaving() -> bool:
-    return _leaving.is_set()
-
-
-async def leave(grace_seconds: float) -> None:
-    """Begin no more texts, give those being written a moment to end, and give the rest back to whoever looks next."""
-    _leaving.set()
-    event_log.wake_all()
-    writings = list(_writing.values())
-    if writings:
-        await asyncio.wait([asyncio.ensure_future(one.finished.wait()) for one in writings], timeout=grace_seconds)
-    for writing in _writing.values():
-        writing.release()
-    await wait_for_all()
-    await offload(Generation.objects.release, owner=OWNER)
-
-
-def _detach(work: Coroutine[None, None, None], *, kept_in: set[asyncio.Task[None]]) -> None:
-    # A context of its own: the request's holds an executor that is shut down when the request ends.
-    task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-    kept_in.add(task)
-    task.add_done_callback(kept_in.discard)
-
-
-async def _renew_leases() -> None:
-    """Renew what this process writes, for as long as it writes anything, and hear what became of it meanwhile."""
-    while _writing:
-        await asyncio.sleep(RENEW_SECONDS)
-        claimed = [key for key, writing in _writing.items() if writing.is_claimed]
-        if not claimed:
-            continue
-        try:
-            kept = await offload_ahead(Generation.objects.renew, claimed, owner=OWNER)
-        except DatabaseError:
-            # The next round may succeed. If none does, the leases run out, and that is right: somebody else takes over.
-            logger.exception("leases could not be renewed")
-            continue
-        for generation_id in claimed:
-            if generation_id not in kept:
-                abandon(generation_id)
-            elif kept[generation_id]:
-                stop(generation_id)
-
 
 class _Interrupted(Exception):
-    """A text is to stop here; `_Writing.interrupted_by` says why."""
+    """A text is to stop here; `Producer.interrupted_by` says why."""
 
 
-class _Writing:
-    """One text being written by this process."""
+class Producer:
+    """Writes one text. `finished` is set when it has ended in whichever way."""
 
-    def __init__(self, generation_id: uuid.UUID) -> None:
+    def __init__(
+        self, generation_id: uuid.UUID, *, owner: str, event_log: EventLog, clients: Clients, allowance: Allowance
+    ) -> None:
         self.generation_id = generation_id
+        self.owner = owner
+        self.event_log = event_log
+        self.clients = clients
+        self.allowance = allowance
         self.finished = asyncio.Event()
         self.is_claimed = False
         self.is_saving = False
@@ -202,13 +99,10 @@ class _Writing:
         except DatabaseError:
             # The lease runs out, and whoever looks next takes over.
             logger.exception("the database failed, text not stored generation=%s", self.generation_id)
-        finally:
-            del _writing[self.generation_id]
-            self.finished.set()
 
     @transaction.atomic
     def _claim(self) -> Generation | None:
-        generation = Generation.objects.claim(self.generation_id, owner=OWNER)
+        generation = Generation.objects.claim(self.generation_id, owner=self.owner)
         if generation is not None and generation.source == Generation.Source.MODEL:
             self.aside = budget.set_aside(generation.user_id, generation.messages)
         return generation
@@ -216,7 +110,7 @@ class _Writing:
     async def _write(self, generation: Generation) -> None:
         self.generation = generation
         self.is_claimed = True
-        event_log.begin(generation.pk, generation.epoch)
+        self.event_log.begin(generation.pk, generation.epoch)
         saved = False
         try:
             status, values = await self._outcome()
@@ -229,7 +123,7 @@ class _Writing:
                 saved = await self._save(status, values)
         finally:
             self.is_claimed = False
-            (event_log.end if saved else event_log.leave)(generation.pk, generation.epoch)
+            (self.event_log.end if saved else self.event_log.leave)(generation.pk, generation.epoch)
 
     async def _outcome(self) -> tuple[Generation.Status, dict[str, object]]:
         try:
@@ -267,7 +161,13 @@ class _Writing:
             return await self._replay()
         if self.aside is None:
             return await self._instead(Generation.AuthoredBecause.BUDGET, UpstreamFault("budget_exhausted", ""))
-        self.failover = Failover(self.generation, on_text=self._take, on_reset=self._withdraw)
+        self.failover = Failover(
+            self.generation,
+            clients=self.clients,
+            allowance=self.allowance,
+            on_text=self._take,
+            on_reset=self._withdraw,
+        )
         try:
             end = await self.failover.run()
         except NoCandidateLeft as left:
@@ -309,8 +209,8 @@ class _Writing:
         try:
             moved = await offload_to_the_end(self.generation.begin_again)
         finally:  # the log follows the row also when somebody interrupts just now
-            event_log.leave(self.generation.pk, epoch)
-            event_log.begin(self.generation.pk, self.generation.epoch)
+            self.event_log.leave(self.generation.pk, epoch)
+            self.event_log.begin(self.generation.pk, self.generation.epoch)
         if not moved:
             self.interrupted_by = "lost"
             raise _Interrupted
@@ -326,7 +226,7 @@ class _Writing:
             )
             self._log_time("[TIMING] Time to first token: %.3f seconds generation=%s")
         self.pieces.append(piece)
-        event_log.append(self.generation_id, self.generation.epoch, piece)
+        self.event_log.append(self.generation_id, self.generation.epoch, piece)
 
     async def _save(self, status: Generation.Status, values: dict[str, object]) -> bool:
         """Store how it ended; False when another process has taken over and nothing was stored."""

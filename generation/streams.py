@@ -4,36 +4,29 @@ What the text is for decides what its events carry. Whoever asks for texts of a 
 it; this app knows none of them.
 """
 
-import random
+import functools
 import uuid
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from typing import Concatenate, ParamSpec, Protocol
 
-from asgiref.sync import async_to_sync
-from django.db import connections
+from asgiref.sync import async_to_sync, sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import translation
-from django.utils.translation import gettext_lazy as _
+from rest_framework.renderers import JSONRenderer
 
 from accounts.access import Access, access_of
-from generation import budget, producer, sse, viewer
+from generation import budget, sse, viewer
 from generation.cursor import START, Cursor, event_namer, parse_event_id
 from generation.models import Generation
 from generation.offload import offload
+from generation.places import Place
+from generation.process import Process, process_of
 from generation.upstream.faults import FAULTS
-from web.problems import Problem, in_both_languages
+from web.problems import Problem, as_json, in_both_languages
 
+P = ParamSpec("P")
 EventData = dict[str, object]
-
-# What one process holds without anybody noticing. A person with more streams than tabs is a program gone wrong.
-MOST_STREAMS = 4000
-MOST_STREAMS_OF_ONE_PERSON = 20
-# Whoever waits for a whole text holds a thread meanwhile.
-MOST_WAITING = 200
-_open: Counter[int] = Counter()
-_waiting: Counter[int] = Counter()
 
 
 class Presentation(Protocol):
@@ -68,19 +61,20 @@ def register(kind: str, presentation: Presentation) -> None:
 
 
 def requested_cursor(request: HttpRequest, generation: Generation) -> Cursor | None:
-    """Give where in this generation a client says it was: `Last-Event-ID`, which browsers send, or `?after=`."""
+    """Return where in this generation a client says it was: `Last-Event-ID`, which browsers send, or `?after=`."""
     value = request.headers.get("Last-Event-ID") or request.GET.get("after")
     return parse_event_id(value, generation.pk) if value else None
 
 
 async def respond(
-    request: HttpRequest, generation: Generation, *, when_ended: Callable[[], None] = lambda: None
+    request: HttpRequest, generation: Generation, *, place: Place, when_ended: Callable[[], None] = lambda: None
 ) -> HttpResponseBase:
     """Answer with the events of a generation behind the request's cursor; 204 when there are none left.
 
-    `when_ended` is called when a complete text was sent to its end, not when the client left before.
+    Args:
+        place: kept for as long as the stream is open.
+        when_ended: called when a complete text was sent to its end, not when the client left before.
     """
-    refuse_if_full(generation.user_id)
     cursor = requested_cursor(request, generation)
     if cursor is not None and viewer.has_seen_everything(generation, after=cursor):
         return HttpResponse(status=204)
@@ -88,47 +82,35 @@ async def respond(
         return sse.headers_of_a_stream()
     language = translation.get_language()
     access = await access_of(request)
-    return sse.stream_response(_frames(generation, cursor, access=access, language=language, when_ended=when_ended))
-
-
-def refuse_if_full(user_id: int) -> None:
-    """Refuse another stream where there are as many as can be held.
-
-    Raises: Problem: 503 with a time to come back at that differs from client to client, so that they do not all
-    come at once.
-    """
-    if _open.total() >= MOST_STREAMS or _open[user_id] + _waiting[user_id] >= MOST_STREAMS_OF_ONE_PERSON:
-        raise too_many()
-
-
-def too_many() -> Problem:
-    return Problem(
-        _("There are as many open streams as this server can hold. Try again in a moment."),
-        code="too_many_streams",
-        status=503,
-        retry_after=random.randint(2, 10),  # noqa: S311  # no secret
+    response = sse.stream_response(
+        _frames(
+            process_of(request),
+            generation,
+            cursor,
+            place=place,
+            access=access,
+            language=language,
+            when_ended=when_ended,
+        )
     )
-
-
-@contextmanager
-def counted(user_id: int, *, among: Counter[int] = _open) -> Iterator[None]:
-    """Count an open stream of a person, or somebody who waits for a whole text, for `refuse_if_full`."""
-    among[user_id] += 1
-    try:
-        yield
-    finally:
-        among[user_id] -= 1
-        if not among[user_id]:
-            del among[user_id]
+    place.keep_for(response)
+    return response
 
 
 async def _frames(
-    generation: Generation, cursor: Cursor | None, *, access: Access, language: str, when_ended: Callable[[], None]
+    process: Process,
+    generation: Generation,
+    cursor: Cursor | None,
+    *,
+    place: Place,
+    access: Access,
+    language: str,
+    when_ended: Callable[[], None],
 ) -> AsyncGenerator[bytes, None]:
     presentation = _presentations.get(generation.kind) or PlainText()
     generation_id = generation.pk
     name = event_namer(generation_id)
-    with counted(generation.user_id):
+    try:
         await sse.release_request_resources()
         yield sse.OPENING
         if cursor is None:
@@ -139,15 +121,17 @@ async def _frames(
             del opening
         # What was read to answer the request, the whole simulation perhaps, is not to be held as long as the stream.
         del generation
-        async with aclosing(viewer.view(generation_id, after=cursor, access=access)) as events:
+        async with aclosing(viewer.view(process, generation_id, after=cursor, access=access)) as events:
             async for event in events:
-                if isinstance(event, viewer.End):
+                if isinstance(event, viewer.StreamEnd):
                     event_type, data = await offload(_ending, presentation, event.generation, language)
                     yield sse.frame(event_type, data, event_id=name(event.cursor))
                     if event.generation.status == Generation.Status.COMPLETED:
                         when_ended()
                 else:
                     yield frame_of(event, generation_id, name, text_event=presentation.text_event)
+    finally:
+        place.release()
 
 
 def frame_of(
@@ -156,22 +140,22 @@ def frame_of(
     name: Callable[[Cursor], str],
     *,
     text_event: str = "token",
-    marks: EventData | None = None,
+    fields: EventData | None = None,
 ) -> bytes:
-    """Give what a client sees of an event before the end; `marks` go into the data of each."""
-    marks = marks or {}
+    """Return what a client sees of an event before the end; `fields` go into the data of each."""
+    fields = fields or {}
     match event:
-        case viewer.Text() if not marks:
+        case viewer.Text() if not fields:
             return sse.text_frame(text_event, event.text, event_id=name(event.cursor))
         case viewer.Text():
-            return sse.frame(text_event, {**marks, "token": event.text}, event_id=name(event.cursor))
-        case viewer.Silence():
+            return sse.frame(text_event, {**fields, "token": event.text}, event_id=name(event.cursor))
+        case viewer.Heartbeat():
             return sse.COMMENT
         case viewer.Reset():
-            withdrawn = {**marks, "generation_id": str(generation_id), "reason": "taken_over"}
+            withdrawn = {**fields, "generation_id": str(generation_id), "reason": "taken_over"}
             return sse.frame("reset", withdrawn, event_id=name(event.cursor))
         case viewer.Reconnect():
-            left = {**marks, "generation_id": str(generation_id)}
+            left = {**fields, "generation_id": str(generation_id)}
             return sse.frame("reconnect", left, event_id=name(event.cursor))
 
 
@@ -189,38 +173,74 @@ def _ending(presentation: Presentation, generation: Generation, language: str) -
     }
 
 
-def begin(generation: Generation) -> None:
-    """Have a text written if it is not yet; does not wait for it."""
+def begin(request: HttpRequest, generation: Generation) -> None:
+    """Start writing a text if it is not yet written, and do not wait for it."""
     if not generation.is_final:
-        async_to_sync(_ensure)(generation.pk)
+        async_to_sync(_ensure)(process_of(request), generation.pk)
 
 
-async def _ensure(generation_id: uuid.UUID) -> None:
-    producer.ensure(generation_id)
+async def _ensure(process: Process, generation_id: uuid.UUID) -> None:
+    process.supervisor.ensure(generation_id)
 
 
-def complete(generation: Generation) -> Generation:
-    """Have a text written to its end while the caller waits, for clients that do not stream.
+class WhenComplete(HttpResponse):
+    """What a view returns that answers with a text when it is complete; to be filled in by `waits`.
 
-    Raises:
-        Problem: with the fault's code when it could not be had; 502, 503 or 429 as FAULTS says; 503 where as many
-            wait as can.
+    Args:
+        present: makes the answer's data of the complete text; may use the database.
+        place: kept for as long as the client waits.
     """
-    connections.close_all()  # the thread is held while it waits, its connection need not be
-    ended = async_to_sync(_wait_for_end)(generation)
-    if ended is None:
+
+    def __init__(
+        self, generation: Generation, present: Callable[[Generation], Mapping[str, object]], *, place: Place
+    ) -> None:
+        super().__init__(content_type="application/json")
+        self.generation = generation
+        self.present = present
+        self.place = place
+        place.keep_for(self)
+
+
+def waits(
+    view: Callable[Concatenate[HttpRequest, P], HttpResponseBase],
+) -> Callable[Concatenate[HttpRequest, P], Coroutine[object, object, HttpResponseBase]]:
+    """Let a synchronous view return `WhenComplete`: waiting for the text holds neither a thread nor a connection.
+
+    The answer is 502, 503 or 429, as FAULTS says, when the text could not be generated.
+    """
+
+    @functools.wraps(view)
+    async def answered(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        response = await sync_to_async(view)(request, *args, **kwargs)
+        if not isinstance(response, WhenComplete):
+            return response
+        try:
+            await sse.release_request_resources()
+            await _complete(process_of(request), response)
+        except Problem as problem:
+            return as_json(problem)
+        finally:
+            response.place.release()
+        return response
+
+    return answered
+
+
+async def _complete(process: Process, response: WhenComplete) -> None:
+    """Wait for the text of a response and fill it in. Raises Problem when there is none."""
+    generation: Generation | None = response.generation
+    if not response.generation.is_final:
+        generation = await viewer.wait_for_end(process, response.generation.pk)
+    if generation is None:
         raise Problem(FAULTS["interrupted"].message, code="interrupted", status=503, retry_after=2)
-    if ended.status != Generation.Status.COMPLETED:
-        fault = FAULTS[ended.fault]
+    if generation.status != Generation.Status.COMPLETED:
+        fault = FAULTS[generation.fault]
         wait = {503: 5, 429: budget.seconds_until_tomorrow()}.get(fault.status)
-        raise Problem(fault.message, code=ended.fault, status=fault.status, retry_after=wait)
-    return ended
+        raise Problem(fault.message, code=generation.fault, status=fault.status, retry_after=wait)
+    response.content = await offload(_rendered, generation, response.present, translation.get_language())
 
 
-async def _wait_for_end(generation: Generation) -> Generation | None:
-    if not generation.is_final:
-        refuse_if_full(generation.user_id)
-        if _waiting.total() >= MOST_WAITING:
-            raise too_many()
-    with counted(generation.user_id, among=_waiting):
-        return await viewer.wait_for_end(generation.pk)
+def _rendered(generation: Generation, present: Callable[[Generation], Mapping[str, object]], language: str) -> bytes:
+    with translation.override(language):
+        rendered: bytes = JSONRenderer().render(present(generation))
+    return rendered

@@ -13,16 +13,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from accounts.access import Access
-from generation import producer, watch
 from generation.cursor import START, Cursor
 from generation.log import Channel
 from generation.models import Generation
 from generation.offload import offload
+from generation.process import Process
 from generation.watch import Watched
 
 # A viewer asks its client to come back after about this time, perhaps to another process: so connections spread again
 # after a process was restarted.
-LONGEST_SECONDS = 300.0
+OPEN_SECONDS = 300.0
 UNSAVED_SECONDS = 1.0
 # A text is sent in pieces of at most this size: a client that breaks off resumes in the middle, and one that does not
 # read holds no whole text in memory.
@@ -43,7 +43,7 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Heartbeat:
     """Nothing happened for a while."""
 
     cursor: Cursor
@@ -57,32 +57,34 @@ class Reconnect:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class StreamEnd:
     """The row is final."""
 
     cursor: Cursor
     generation: Generation
 
 
-Growth = Text | Reset | Silence | Reconnect
-Event = Growth | End
+Growth = Text | Reset | Heartbeat | Reconnect
+Event = Growth | StreamEnd
 
 
-async def view(generation_id: uuid.UUID, *, after: Cursor, access: Access | None = None) -> AsyncGenerator[Event, None]:
-    """Yield everything behind `after`, each once, and last an End.
+async def view(
+    process: Process, generation_id: uuid.UUID, *, after: Cursor, access: Access | None = None
+) -> AsyncGenerator[Event, None]:
+    """Yield everything behind `after`, each once, and last a StreamEnd.
 
     Ends without one if the row is deleted, if its person is no longer active or if the access ends; and with a
     Reconnect if this process is leaving, or after a few minutes.
     """
     loop = asyncio.get_running_loop()
-    leave_at = loop.time() + LONGEST_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
+    leave_at = loop.time() + OPEN_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
     shown = after
     with (
-        producer.event_log.follow(generation_id) as channel,
-        watch.over(generation_id, channel.wake, access=access) as watched,
+        process.event_log.follow(generation_id) as channel,
+        process.watch.over(generation_id, channel.wake, access=access) as watched,
     ):
         while not watched.is_refused:
-            if producer.is_leaving() or loop.time() >= leave_at:
+            if process.is_leaving or loop.time() >= leave_at:
                 yield Reconnect(shown)
                 return
             watched.is_in_doubt = False
@@ -94,14 +96,14 @@ async def view(generation_id: uuid.UUID, *, after: Cursor, access: Access | None
                     yield event
                 return
             del generation
-            producer.ensure(generation_id)
+            process.supervisor.ensure(generation_id)
             if channel.ended:
                 # The text ended and the row does not know: the database failed, or it is about to be written anew.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(UNSAVED_SECONDS):
                         await channel.changed()
-                yield Silence(shown)
-            while loop.time() < leave_at and _grows(channel, watched):
+                yield Heartbeat(shown)
+            while loop.time() < leave_at and _grows(process, channel, watched):
                 news = _news(channel, watched, after=shown)
                 for event in news:
                     yield event
@@ -116,23 +118,23 @@ def _row(generation_id: uuid.UUID) -> Generation | None:
     return rows.filter(pk=generation_id, user__is_active=True).first()
 
 
-def _grows(channel: Channel, watched: Watched) -> bool:
-    """Say whether what is to come will come through the channel, as far as is known."""
-    return not (channel.ended or watched.is_in_doubt or watched.is_refused or producer.is_leaving())
+def _grows(process: Process, channel: Channel, watched: Watched) -> bool:
+    """Return whether what is to come will come through the channel, as far as is known."""
+    return not (channel.ended or watched.is_in_doubt or watched.is_refused or process.is_leaving)
 
 
-def _news(channel: Channel, watched: Watched, *, after: Cursor) -> list[Text | Reset | Silence]:
-    """Give what the channel holds behind a cursor, or that there is nothing when it is time to say so."""
+def _news(channel: Channel, watched: Watched, *, after: Cursor) -> list[Text | Reset | Heartbeat]:
+    """Return what the channel holds behind a cursor, or that there is nothing when it is time to say so."""
     events = _behind(channel, after=after)
     if not events and watched.is_due:
-        events.append(Silence(after))
+        events.append(Heartbeat(after))
     watched.is_due = False
     return events
 
 
-def _behind(channel: Channel, *, after: Cursor) -> list[Text | Reset | Silence]:
-    """Give what the channel holds behind a cursor, or the next piece of it."""
-    events: list[Text | Reset | Silence] = []
+def _behind(channel: Channel, *, after: Cursor) -> list[Text | Reset | Heartbeat]:
+    """Return what the channel holds behind a cursor, or the next piece of it."""
+    events: list[Text | Reset | Heartbeat] = []
     shown = after
     if channel.epoch > shown.epoch:
         shown = Cursor(channel.epoch, 0)
@@ -155,17 +157,17 @@ def replay(generation: Generation, *, after: Cursor) -> Iterator[Event]:
         text = generation.text[shown.seq : shown.seq + REPLAY_CHARACTERS]
         shown = Cursor(shown.epoch, shown.seq + len(text))
         yield Text(shown, text)
-    yield End(generation.end_cursor, generation)
+    yield StreamEnd(generation.end_cursor, generation)
 
 
 def has_seen_everything(generation: Generation, *, after: Cursor) -> bool:
     return generation.is_final and after == generation.end_cursor
 
 
-async def wait_for_end(generation_id: uuid.UUID) -> Generation | None:
-    """Wait until the row is final and give it; None if it is deleted, or not final when this process leaves."""
-    async with aclosing(view(generation_id, after=START)) as events:
+async def wait_for_end(process: Process, generation_id: uuid.UUID) -> Generation | None:
+    """Return the row when it is final; None if it is deleted, or not final when this process leaves."""
+    async with aclosing(view(process, generation_id, after=START)) as events:
         async for event in events:
-            if isinstance(event, End):
+            if isinstance(event, StreamEnd):
                 return event.generation
     return None

@@ -27,8 +27,8 @@ ROUNDS = 15
 
 @dataclass(eq=False, slots=True)
 class Watched:
-    """What a viewer is told: that it is time to say something, whether it should look at its row, and whether what it
-    was let in by has ended."""
+    """What a viewer is told: that it is time to say something, whether it should look at its row, and whether its
+    access has ended."""
 
     generation_id: uuid.UUID
     wake: Callable[[], None]
@@ -38,50 +38,51 @@ class Watched:
     is_refused: bool = False
 
 
-_rounds: list[set[Watched]] = [set() for _ in range(ROUNDS)]
-_next_round = itertools.cycle(_rounds)
-# asyncio itself keeps weak references only.
-_watching: set[asyncio.Task[None]] = set()
+class Watch:
+    """The viewers of a process, and one task that looks at their rows while there are any."""
 
+    def __init__(self) -> None:
+        self._rounds: list[set[Watched]] = [set() for _ in range(ROUNDS)]
+        self._next_round = itertools.cycle(self._rounds)
+        self._task: asyncio.Task[None] | None = None
 
-@contextmanager
-def over(generation_id: uuid.UUID, wake: Callable[[], None], *, access: Access | None = None) -> Iterator[Watched]:
-    """Have a viewer woken every LOOK_SECONDS for as long as the context lasts."""
-    watched = Watched(generation_id, wake, access)
-    members = next(_next_round)
-    members.add(watched)
-    if all(task.done() for task in _watching):
-        task = asyncio.get_running_loop().create_task(_watch(), context=Context())
-        _watching.add(task)
-        task.add_done_callback(_watching.discard)
-    try:
-        yield watched
-    finally:
-        members.discard(watched)
+    @contextmanager
+    def over(
+        self, generation_id: uuid.UUID, wake: Callable[[], None], *, access: Access | None = None
+    ) -> Iterator[Watched]:
+        """Wake a viewer every LOOK_SECONDS for as long as the context lasts."""
+        watched = Watched(generation_id, wake, access)
+        members = next(self._next_round)
+        members.add(watched)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._watch(), context=Context())
+        try:
+            yield watched
+        finally:
+            members.discard(watched)
 
-
-async def _watch() -> None:
-    """Wake one round after the other for as long as there is anybody to wake; a slow database keeps nobody waiting."""
-    looking: asyncio.Task[None] | None = None
-    while any(_rounds):
-        for members in _rounds:
-            await asyncio.sleep(LOOK_SECONDS / ROUNDS)
-            for watched in members:
-                watched.is_due = True
-                watched.wake()
-            if members and (looking is None or looking.done()):
-                looking = asyncio.get_running_loop().create_task(_look(tuple(members)))
+    async def _watch(self) -> None:
+        """Wake one round after the other for as long as anybody is there; a slow database keeps nobody waiting."""
+        looking: asyncio.Task[None] | None = None
+        while any(self._rounds):
+            for members in self._rounds:
+                await asyncio.sleep(LOOK_SECONDS / ROUNDS)
+                for watched in members:
+                    watched.is_due = True
+                    watched.wake()
+                if members and (looking is None or looking.done()):
+                    looking = asyncio.get_running_loop().create_task(_look(tuple(members)))
 
 
 async def _look(members: Collection[Watched]) -> None:
     try:
-        goes_on = await offload(Generation.objects.going_on, {watched.generation_id for watched in members})
-        let_in = await offload(in_force, {watched.access for watched in members if watched.access})
+        written = await offload(Generation.objects.being_written, {watched.generation_id for watched in members})
+        in_force_now = await offload(in_force, {watched.access for watched in members if watched.access})
     except Exception:  # texts grow without it, and the next look may succeed
         logger.exception("open streams could not be looked at")
         return
     for watched in members:
-        watched.is_refused = watched.access is not None and watched.access not in let_in
-        watched.is_in_doubt |= watched.generation_id not in goes_on
+        watched.is_refused = watched.access is not None and watched.access not in in_force_now
+        watched.is_in_doubt |= watched.generation_id not in written
         if watched.is_refused or watched.is_in_doubt:
             watched.wake()

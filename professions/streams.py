@@ -18,6 +18,8 @@ from generation import sse, streams, viewer
 from generation.cursor import START, event_namer
 from generation.models import Generation
 from generation.offload import offload
+from generation.places import Place
+from generation.process import Process, process_of
 from generation.streams import EventData
 from generation.upstream.faults import FAULTS
 from professions import variants
@@ -48,13 +50,17 @@ class VariantPresentation:
 @json_view("POST")
 async def variants_stream(request: HttpRequest) -> HttpResponseBase:
     user = await asigned_in(request)
-    streams.refuse_if_full(user.pk)
-    form = VariantsSerializer(data=json_body(request))
-    form.is_valid(raise_exception=True)
-    wanted = form.validated_data
-    begun = await sync_to_async(_begin)(request, user, wanted["brief_id"], wanted.get("models", ()))
-    access = await access_of(request)
-    return sse.stream_response(_side_by_side(begun, access=access, language=translation.get_language()))
+    process = process_of(request)
+    with process.places.take(user.pk) as place:
+        form = VariantsSerializer(data=json_body(request))
+        form.is_valid(raise_exception=True)
+        wanted = form.validated_data
+        begun = await sync_to_async(_begin)(request, user, wanted["brief_id"], wanted.get("models", ()))
+        access = await access_of(request)
+        columns = Columns(process, begun, access=access, language=translation.get_language())
+        response = sse.stream_response(columns.frames(place))
+        place.keep_for(response)
+        return response
 
 
 def _begin(request: HttpRequest, user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
@@ -67,58 +73,63 @@ def _begin(request: HttpRequest, user: User, brief_id: int, models: Sequence[str
     return variants.begin(brief, models=models, staff=user)
 
 
-async def _side_by_side(begun: Sequence[Variant], *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
-    """Yield the frames of all variants as they come; ends when the last of them has ended."""
-    with streams.counted(access.user_id):
-        await sse.release_request_resources()
-        yield sse.OPENING
-        async with aclosing(_merged(begun, access=access, language=language)) as frames:
-            async for frame in frames:
-                yield frame
+class Columns:
+    """Several variants being followed side by side."""
 
+    def __init__(self, process: Process, variants: Sequence[Variant], *, access: Access, language: str) -> None:
+        self._process = process
+        self._variants = variants
+        self._access = access
+        self._language = language
+        self._frames: asyncio.Queue[bytes | None] = asyncio.Queue()
 
-async def _merged(begun: Sequence[Variant], *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
-    frames: asyncio.Queue[bytes | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    # A context of their own: the request's holds an executor that is shut down.
-    columns = [
-        loop.create_task(_follow(variant, frames, access=access, language=language), context=contextvars.Context())
-        for variant in begun
-    ]
-    try:
-        for _ in columns:
-            while (frame := await frames.get()) is not None:
-                yield frame
-        await asyncio.gather(*columns)
-    finally:
-        for column in columns:
-            column.cancel()
-        await asyncio.gather(*columns, return_exceptions=True)
+    async def frames(self, place: Place) -> AsyncGenerator[bytes, None]:
+        """Yield the frames of all variants as they come; ends when the last of them has ended."""
+        try:
+            await sse.release_request_resources()
+            yield sse.OPENING
+            async with aclosing(self._merged()) as frames:
+                async for frame in frames:
+                    yield frame
+        finally:
+            place.release()
 
+    async def _merged(self) -> AsyncGenerator[bytes, None]:
+        loop = asyncio.get_running_loop()
+        # A context of their own: the request's holds an executor that is shut down.
+        columns = [loop.create_task(self._follow(variant), context=contextvars.Context()) for variant in self._variants]
+        try:
+            for _ in columns:
+                while (frame := await self._frames.get()) is not None:
+                    yield frame
+            await asyncio.gather(*columns)
+        finally:
+            for column in columns:
+                column.cancel()
+            await asyncio.gather(*columns, return_exceptions=True)
 
-async def _follow(variant: Variant, frames: asyncio.Queue[bytes | None], *, access: Access, language: str) -> None:
-    """Put a variant's frames into the queue, and None behind the last."""
-    try:
-        async for frame in _frames(variant, access=access, language=language):
-            frames.put_nowait(frame)
-    finally:
-        frames.put_nowait(None)
+    async def _follow(self, variant: Variant) -> None:
+        """Put a variant's frames into the queue, and None behind the last."""
+        try:
+            async for frame in self._frames_of(variant):
+                self._frames.put_nowait(frame)
+        finally:
+            self._frames.put_nowait(None)
 
-
-async def _frames(variant: Variant, *, access: Access, language: str) -> AsyncGenerator[bytes, None]:
-    generation = variant.generation
-    name = event_namer(generation.pk)
-    marks: EventData = {"variant": variant.number}
-    about: EventData = {**marks, "generation_id": str(generation.pk)}
-    opening = {**about, "model": generation.only_model, "source": generation.source}
-    yield sse.frame("metadata", opening, event_id=name(START))
-    async with aclosing(viewer.view(generation.pk, after=START, access=access)) as events:
-        async for event in events:
-            if isinstance(event, viewer.End):
-                event_type, data = await offload(_ending, event.generation, language)
-                yield sse.frame(event_type, {**about, **data}, event_id=name(event.cursor))
-            else:
-                yield streams.frame_of(event, generation.pk, name, marks=marks)
+    async def _frames_of(self, variant: Variant) -> AsyncGenerator[bytes, None]:
+        generation = variant.generation
+        name = event_namer(generation.pk)
+        column: EventData = {"variant": variant.number}
+        about: EventData = {**column, "generation_id": str(generation.pk)}
+        opening = {**about, "model": generation.only_model, "source": generation.source}
+        yield sse.frame("metadata", opening, event_id=name(START))
+        async with aclosing(viewer.view(self._process, generation.pk, after=START, access=self._access)) as events:
+            async for event in events:
+                if isinstance(event, viewer.StreamEnd):
+                    event_type, data = await offload(_ending, event.generation, self._language)
+                    yield sse.frame(event_type, {**about, **data}, event_id=name(event.cursor))
+                else:
+                    yield streams.frame_of(event, generation.pk, name, fields=column)
 
 
 def _ending(generation: Generation, language: str) -> tuple[str, EventData]:

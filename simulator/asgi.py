@@ -20,7 +20,8 @@ except UnusableSettings as unusable:
 
 from django.conf import settings
 
-from generation import process  # needs the apps to be there
+from generation.process import Process  # needs the apps to be there
+from tasks import retention
 from web.bodies import bounded  # needs the settings
 from web.policy import missing, policy
 from web.proxies import BehindProxies, Message, Receive, Send
@@ -33,7 +34,7 @@ _policy, _policy_over_https = policy(secure=False), policy(secure=True)
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        await _live(receive, send)
+        await _live(scope, receive, send)
     else:
         scope, receive = await bounded(scope, receive)
         await _behind_proxies(scope, receive, send)
@@ -78,10 +79,12 @@ async def _answer(scope: Message, receive: Receive, send: Send) -> None:
 _behind_proxies = BehindProxies(_answer, settings.TRUSTED_PROXIES)
 
 
-async def _live(receive: Receive, send: Send) -> None:
+async def _live(scope: Message, receive: Receive, send: Send) -> None:
     """Do what belongs to the server's start and to its end."""
     os.umask(0o077)  # as in manage.py, which need not have started this server
     await receive()
+    process = scope["state"]["process"] = Process()  # each request's scope has the same state
+    process.every(retention.SECONDS_BETWEEN, retention.delete_leftovers)
     await process.start()
     leaving: list[asyncio.Task[None]] = []
 

@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from accounts.current import refuse_cross_site, signed_in
 from generation import streams
+from generation.process import process_of
 from tasks import presentation, running
 from tasks.models import Simulation
 from tasks.serializers import (
@@ -28,8 +29,8 @@ from web.problems import json_body
 class CurrentTask(APIView):
     """The learner's current task with its whole text, or the final report behind the last task.
 
-    Starts a simulation if none is open. Answers when the text is written to its end; 502 when it could not be had,
-    and asking again has it written again.
+    Starts a simulation if none is open. Answers when the text is complete; 502 when it could not be generated,
+    and asking again tries again.
     """
 
     @extend_schema(
@@ -39,12 +40,14 @@ class CurrentTask(APIView):
             resource_type_field_name=None,
         )
     )
-    def get(self, request: Request, profession_id: int) -> Response:
+    def get(self, request: Request, profession_id: int) -> HttpResponse:
         refuse_cross_site(request)
-        profession = running.profession_for(signed_in(request), profession_id)
-        simulation = running.open_simulation(user=signed_in(request), profession=profession, language=get_language())
-        generation = streams.complete(running.again_if_failed(simulation.current_text))
-        return Response(presentation.current(generation))
+        user = signed_in(request)
+        with process_of(request).places.take(user.pk) as place:
+            profession = running.profession_for(user, profession_id)
+            simulation = running.open_simulation(user=user, profession=profession, language=get_language())
+            generation = running.again_if_failed(simulation.current_text)
+            return streams.WhenComplete(generation, presentation.current, place=place)
 
     @extend_schema(exclude=True)
     def head(self, request: Request, profession_id: int) -> HttpResponse:
@@ -69,11 +72,13 @@ class SubmitAnswer(APIView):
             resource_type_field_name=None,
         ),
     )
-    def post(self, request: Request, task_id: int) -> Response:
-        form = AnswerSerializer(data=json_body(request))
-        form.is_valid(raise_exception=True)
-        generation = running.submit(user=signed_in(request), task_id=task_id, answer=form.validated_data["answer"])
-        return Response(presentation.submitted(streams.complete(running.again_if_failed(generation))))
+    def post(self, request: Request, task_id: int) -> HttpResponse:
+        user = signed_in(request)
+        with process_of(request).places.take(user.pk) as place:
+            form = AnswerSerializer(data=json_body(request))
+            form.is_valid(raise_exception=True)
+            generation = running.submit(user=user, task_id=task_id, answer=form.validated_data["answer"])
+            return streams.WhenComplete(running.again_if_failed(generation), presentation.submitted, place=place)
 
 
 class SimulationList(generics.ListCreateAPIView[Simulation]):

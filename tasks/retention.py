@@ -1,5 +1,6 @@
 """What nobody needs any more is deleted, so that rows do not grow without end."""
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
@@ -17,22 +18,31 @@ from tasks.models import Simulation, Submission, Task
 IDLE_GUESTS_ARE_KEPT_FOR = timedelta(days=30)
 # A page of it may still be open in some tab.
 EMPTY_RUNS_ARE_KEPT_FOR = timedelta(days=1)
+PROMPTS_ARE_KEPT_FOR = timedelta(days=30)
 AT_ONCE = 500
+SECONDS_BETWEEN = 24 * 3600
+
+logger = logging.getLogger("tasks.retention")
 
 
-def delete_leftovers() -> dict[str, int]:
-    """Delete guests who never did anything, runs in which nothing happened, and what has expired; return how many.
+def delete_leftovers() -> None:
+    """Delete guests who never did anything, runs in which nothing happened, what has expired, and old prompts.
 
     A run that a model was asked for stays: what was spent is summed up from its attempts.
     """
-    counts = {"guests": _delete_in_parts(_delete_guests), "runs": _delete_in_parts(_delete_runs)}
-    counts["tokens"], _ = AuthToken.objects.filter(expiry__lt=timezone.now()).delete()
+    deleted = {
+        "guests": _in_parts(_delete_guests),
+        "runs": _in_parts(_delete_runs),
+        "tokens": AuthToken.objects.filter(expiry__lt=timezone.now()).delete()[0],
+        "prompts": _in_parts(_delete_prompts),
+    }
     RateCount.objects.free().delete()
     import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
-    return counts
+    if any(deleted.values()):
+        logger.info("deleted %s", ", ".join(f"{count} {what}" for what, count in deleted.items()))
 
 
-def _delete_in_parts(delete: Callable[[], int]) -> int:
+def _in_parts(delete: Callable[[], int]) -> int:
     """Delete some at a time, because each transaction keeps other writers waiting."""
     total = 0
     while count := delete():
@@ -67,3 +77,14 @@ def _delete_runs() -> int:
     Simulation.objects.filter(pk__in=runs).delete()
     Generation.objects.filter(pk__in=texts).delete()
     return len(runs)
+
+
+@transaction.atomic
+def _delete_prompts() -> int:
+    """Empty the prompts of runs that have ended: they hold every text and answer of a run once more for each task."""
+    ended = Simulation.objects.filter(
+        report__status=Generation.Status.COMPLETED, report__finished_at__lt=timezone.now() - PROMPTS_ARE_KEPT_FOR
+    )
+    of_these = Q(task__simulation__in=ended) | Q(pk__in=ended.values("report"))
+    texts = list(Generation.objects.filter(of_these).exclude(messages=[]).values_list("pk", flat=True)[:AT_ONCE])
+    return Generation.objects.filter(pk__in=texts).update(messages=[])

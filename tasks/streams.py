@@ -1,6 +1,7 @@
 """The learner API as streams: plain asynchronous Django views, because a stream is no DRF response."""
 
 import logging
+from collections.abc import Callable
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponseBase
@@ -10,6 +11,7 @@ from accounts.current import asigned_in, refuse_cross_site
 from accounts.models import User
 from generation import sse, streams
 from generation.models import Generation
+from generation.process import process_of
 from tasks import running
 from tasks.models import Task
 from tasks.serializers import AnswerSerializer
@@ -22,12 +24,13 @@ logger = logging.getLogger("tasks.streams")
 async def get_current_task_stream(request: HttpRequest, profession_id: int) -> HttpResponseBase:
     user = await asigned_in(request)
     refuse_cross_site(request)
-    streams.refuse_if_full(user.pk)
     if request.method == "HEAD":
         await sync_to_async(running.profession_for)(user, profession_id)
         return sse.headers_of_a_stream()
-    generation = await sync_to_async(_current)(request, user, profession_id, get_language())
-    return await _stream(request, generation, "get_current_task_stream", user=user, profession_id=profession_id)
+    with process_of(request).places.take(user.pk) as place:
+        generation = await sync_to_async(_current)(request, user, profession_id, get_language())
+        log_end = _log_start("get_current_task_stream", generation, user=user, profession_id=profession_id)
+        return await streams.respond(request, generation, place=place, when_ended=log_end)
 
 
 def _current(request: HttpRequest, user: User, profession_id: int, language: str) -> Generation:
@@ -46,12 +49,13 @@ def _wanted(request: HttpRequest, generation: Generation) -> Generation:
 @json_view("POST")
 async def submit_task_answer_stream(request: HttpRequest, task_id: int) -> HttpResponseBase:
     user = await asigned_in(request)
-    streams.refuse_if_full(user.pk)
-    form = AnswerSerializer(data=json_body(request))
-    form.is_valid(raise_exception=True)
-    answer = form.validated_data["answer"]
-    generation, profession_id = await sync_to_async(_submit)(request, user, task_id, answer)
-    return await _stream(request, generation, "submit_task_answer_stream", user=user, profession_id=profession_id)
+    with process_of(request).places.take(user.pk) as place:
+        form = AnswerSerializer(data=json_body(request))
+        form.is_valid(raise_exception=True)
+        answer = form.validated_data["answer"]
+        generation, profession_id = await sync_to_async(_submit)(request, user, task_id, answer)
+        log_end = _log_start("submit_task_answer_stream", generation, user=user, profession_id=profession_id)
+        return await streams.respond(request, generation, place=place, when_ended=log_end)
 
 
 def _submit(request: HttpRequest, user: User, task_id: int, answer: str) -> tuple[Generation, int]:
@@ -60,13 +64,12 @@ def _submit(request: HttpRequest, user: User, task_id: int, answer: str) -> tupl
     return _wanted(request, generation), profession_id
 
 
-async def _stream(
-    request: HttpRequest, generation: Generation, name: str, *, user: User, profession_id: int
-) -> HttpResponseBase:
+def _log_start(name: str, generation: Generation, *, user: User, profession_id: int) -> Callable[[], None]:
+    """Log that a stream begins, and return what logs that it was sent to its end."""
     who = (user.pk, profession_id, generation.pk)
     logger.info("[STREAMING] " + name + " START for user %s, profession %s generation=%s", *who)  # noqa: G003  # a fixed name
 
     def log_end() -> None:
         logger.info("[STREAMING] Stream completed for user %s, profession %s generation=%s", *who)
 
-    return await streams.respond(request, generation, when_ended=log_end)
+    return log_end

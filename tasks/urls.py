@@ -1,5 +1,6 @@
 from django.urls import path
 
+from generation.streams import waits
 from tasks import api, streams, views
 
 urlpatterns = [
@@ -12,13 +13,13 @@ urlpatterns = [
     path("simulations/<int:pk>/report/rewrite", views.rewrite_report, name="rewrite_report"),
     path("tasks/<int:pk>/answer", views.answer, name="answer"),
     path("tasks/<int:pk>/rewrite", views.rewrite, name="rewrite"),
-    path("api/tasks/profession/<int:profession_id>/current", api.CurrentTask.as_view(), name="api_current"),
+    path("api/tasks/profession/<int:profession_id>/current", waits(api.CurrentTask.as_view()), name="api_current"),
     path(
         "api/tasks/profession/<int:profession_id>/current/stream",
         streams.get_current_task_stream,
         name="api_current_stream",
     ),
-    path("api/tasks/<int:task_id>/submit", api.SubmitAnswer.as_view(), name="api_submit"),
+    path("api/tasks/<int:task_id>/submit", waits(api.SubmitAnswer.as_view()), name="api_submit"),
     path("api/tasks/<int:task_id>/submit/stream", streams.submit_task_answer_stream, name="api_submit_stream"),
     path("api/simulations", api.SimulationList.as_view(), name="api_simulations"),
     path("api/simulations/<int:pk>", api.SimulationDetail.as_view(), name="api_simulation"),

@@ -132,7 +132,7 @@ def _begin_if_read(request: HttpRequest, generation: Generation) -> None:
     """
     is_read = is_opened(request) and not is_cross_site(request)
     if is_read and (not signed_in(request).is_guest or _looks_again(request)):
-        streams.begin(generation)
+        streams.begin(request, generation)
 
 
 def _looks_again(request: HttpRequest) -> bool:

@@ -8,8 +8,9 @@ from django.test import override_settings
 from django.utils import timezone
 
 from generation.models import Attempt, CandidateHealth
-from generation.upstream import candidates, chat
+from generation.upstream import candidates
 from generation.upstream.candidates import Choice
+from generation.upstream.chat import Clients
 from generation.upstream.faults import FAULTS, UpstreamFault
 from professions.models import Profession
 from tests.client import Client, types_of
@@ -63,11 +64,12 @@ def test_the_query_of_a_base_address_stays_behind_the_path(provider: FakeOpenAI,
     candidate = candidates.Candidate(provider="openai", base_url=address, key=A, key_number=1, model="one")
 
     async def scenario() -> None:
+        clients = Clients()
         try:
-            async for _ in chat.stream(candidate, [{"role": "user", "content": "Count."}]):
+            async for _ in clients.stream(candidate, [{"role": "user", "content": "Count."}]):
                 pass
         finally:
-            await chat.close()
+            await clients.close()
 
     run_async(scenario())
     (request,) = provider.requests

@@ -8,10 +8,11 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
-from generation import producer
+from generation import supervisor
 from generation.log.memory import MemoryLog
 from generation.models import LEASE, Generation
 from generation.offload import offload
+from generation.process import Process
 from tests.conftest import ASYNC_UNSAFE
 from tests.waiting import run_async
 
@@ -92,12 +93,11 @@ def test_the_end_is_announced_when_the_row_has_it(generation: Generation, monkey
             rows.append((row.status, row.text))
             super().end(generation_id, epoch)
 
-    monkeypatch.setattr(producer, "event_log", Witness())
-
     async def write() -> None:
-        producer.ensure(generation.pk)
+        producers = Process(event_log=Witness()).supervisor
+        producers.ensure(generation.pk)
         async with asyncio.timeout(10):
-            await producer.wait_for_all()
+            await producers.wait_for_all()
 
     run_async(write())
     assert rows == [("completed", "One two three.")]
@@ -106,7 +106,7 @@ def test_the_end_is_announced_when_the_row_has_it(generation: Generation, monkey
 def test_a_text_that_begins_just_when_the_last_renewal_ends_is_renewed_too(
     generation: Generation, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producer, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(supervisor, "RENEW_SECONDS", 0.01)
     text = "word " * 600
     following = Generation.objects.create(user=alice, source=Generation.Source.AUTHORED, authored_text=text)
 
@@ -114,16 +114,17 @@ def test_a_text_that_begins_just_when_the_last_renewal_ends_is_renewed_too(
         return await offload(Generation.objects.values_list("lease_expires_at", flat=True).get, pk=following.pk)
 
     async def scenario() -> bool:
+        producers = Process().supervisor
         before = asyncio.all_tasks()
-        producer.ensure(generation.pk)
+        producers.ensure(generation.pk)
         (renewal,) = [task for task in asyncio.all_tasks() - before if "_renew_leases" in repr(task)]
         while not renewal.done():
             await asyncio.sleep(0)
-        producer.ensure(following.pk)
+        producers.ensure(following.pk)
         leases: set[datetime | None] = set()
         while len(leases - {None}) < 2 and not (await offload(Generation.objects.get, pk=following.pk)).is_final:
             leases.add(await lease())
-        await producer.wait_for_all()
+        await producers.wait_for_all()
         return len(leases - {None}) >= 2
 
     assert run_async(scenario()), "the lease never moved"

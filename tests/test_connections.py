@@ -22,12 +22,13 @@ def write_five(provider: FakeOpenAI) -> list[str]:
 
     async def scenario() -> list[str]:
         ends: list[str] = []
+        clients = chat.Clients()
         try:
             for number in range(5):
-                pieces = chat.stream(candidate, [{"role": "user", "content": str(number)}])
+                pieces = clients.stream(candidate, [{"role": "user", "content": str(number)}])
                 ends += [piece.finish_reason async for piece in pieces if isinstance(piece, CompletionEnd)]
         finally:
-            await chat.close()
+            await clients.close()
         return ends
 
     return run_async(scenario())

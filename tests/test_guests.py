@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import httpx2
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import User
@@ -19,6 +18,7 @@ from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import FakeOpenAI
 from tests.test_limits import pass_time
 from tests.test_refusals import session_of
+from tests.viewers import sweep_and_finish
 
 
 class Visitor(Client):
@@ -48,7 +48,7 @@ def visitor(server: Server) -> Iterator[Visitor]:
 def let_the_sweep_come() -> None:
     """Make all texts old enough for the sweep, and sweep."""
     Generation.objects.update(asked_at=timezone.now() - LEASE)
-    call_command("finish_generations")
+    sweep_and_finish()
 
 
 def test_thirty_starts_that_nobody_follows_cost_nothing(

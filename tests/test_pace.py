@@ -7,8 +7,9 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from generation.pace import MERGE_SECONDS, TOGETHER_SECONDS, next_look
-from generation.upstream import CompletionEnd, chat
+from generation.upstream import CompletionEnd
 from generation.upstream.candidates import Candidate
+from generation.upstream.chat import Clients
 from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.waiting import run_async
 
@@ -40,10 +41,11 @@ def test_tokens_that_arrive_close_together_are_one_read_and_one_piece(provider: 
     candidate = Candidate(provider="fake", base_url=provider.base_url, key="sk-test", key_number=1, model="a-model")
 
     async def scenario() -> list[str | CompletionEnd]:
+        clients = Clients()
         try:
-            return [piece async for piece in chat.stream(candidate, [{"role": "user", "content": "Count."}])]
+            return [piece async for piece in clients.stream(candidate, [{"role": "user", "content": "Count."}])]
         finally:
-            await chat.close()
+            await clients.close()
 
     *pieces, ending = run_async(scenario())
     assert isinstance(ending, CompletionEnd)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from django.core.management import call_command
 from django.db.models import F
 from django.utils import timezone
 
@@ -24,6 +23,7 @@ from tests.conftest import KEY, SECRET_KEY, Server, ServerStarter
 from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.stores import Postgres
+from tests.viewers import sweep_and_finish
 from tests.waiting import run_async, wait_until
 
 TOKENS = tuple(f"слово {number} 🌹 " for number in range(40))
@@ -104,23 +104,23 @@ def test_a_server_killed_between_saving_and_announcing_has_the_rest_for_who_come
     assert Generation.objects.get().epoch == 1
 
 
-def test_a_text_that_nobody_comes_back_for_is_finished_by_a_timers_command(
+def test_a_text_that_nobody_comes_back_for_is_finished_by_the_sweep(
     transactional_db: None, profession: Profession, alice: User
 ) -> None:
     text = running.open_simulation(user=alice, profession=profession, language="en").current_text
     Generation.objects.claim(text.pk, owner="killed")
     Generation.objects.expire_leases()
-    call_command("finish_generations")
+    sweep_and_finish()
     assert Generation.objects.get().status == "completed"
     assert Generation.objects.get().text == profession.ordered_briefs[0].authored_text
 
 
-def test_a_text_that_nobody_has_looked_at_is_left_by_a_timers_command(
+def test_a_text_that_nobody_has_looked_at_is_left_by_the_sweep(
     transactional_db: None, profession: Profession, alice: User
 ) -> None:
     running.open_simulation(user=alice, profession=profession, language="en")
     Generation.objects.update(asked_at=timezone.now() - LEASE)
-    call_command("finish_generations")
+    sweep_and_finish()
     assert Generation.objects.get().status == "pending"
 
 

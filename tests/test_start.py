@@ -268,7 +268,7 @@ def test_a_database_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     database.write_bytes(b"not a database at all, whatever its name says")
     no_database = f"The database {database} cannot be used: file is not a database. Restore it from a backup, or move"
     assert no_database in sentence(var=tmp_path)
-    assert manage("finish_generations", var=tmp_path).stderr.startswith(no_database)
+    assert manage("load_professions", var=tmp_path).stderr.startswith(no_database)
     database.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
     assert f"The database {database} cannot be used: " in sentence(var=tmp_path)
     assert "Restore it from a backup, or move it away" in sentence(var=tmp_path)
@@ -298,10 +298,10 @@ def test_a_disk_that_fills_during_the_first_start_is_a_sentence_and_the_next_sta
 
 
 def test_a_database_without_tables_is_a_sentence_in_every_command(var: Path) -> None:
-    finished = manage("finish_generations", var=var)
+    finished = manage("load_professions", var=var)
     assert finished.returncode == 1
     assert finished.stderr == (
-        f"The database {var / 'db.sqlite3'} cannot be used: no such table: generation_generation. Run manage.py "
+        f"The database {var / 'db.sqlite3'} cannot be used: no such table: professions_profession. Run manage.py "
         "migrate, or start the site once\n"
     )
 

@@ -8,19 +8,20 @@ import pytest
 from django.db.models.signals import post_init
 
 from accounts.models import User
-from generation import producer, viewer, watch
+from generation import viewer, watch
 from generation.log import EventLog
 from generation.log.memory import MemoryLog
 from generation.log.redis import RedisLog
 from generation.models import Generation
 from generation.offload import offload
-from generation.viewer import End, Event, Text
+from generation.process import Process
+from generation.viewer import Event, StreamEnd, Text
 from tests.viewers import claimed_elsewhere, read_on
 from tests.waiting import run_async
 
 SOON = 5.0  # long before a viewer would look at the row again
 
-Scenario = Callable[[EventLog], Awaitable[None]]
+Scenario = Callable[[Process, EventLog], Awaitable[None]]
 Run = Callable[[Scenario], None]
 
 
@@ -31,7 +32,7 @@ def generation(transactional_db: None, alice: User) -> Generation:
 
 
 @pytest.fixture(params=["one process", "two processes"])
-def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(request: pytest.FixtureRequest) -> Run:
     """Run a scenario that is given the log to write to, while viewers read from their process's own."""
 
     def run_scenario(scenario: Scenario) -> None:
@@ -41,11 +42,12 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
             if request.param == "two processes":
                 url = request.getfixturevalue("redis_server").url
                 writer, reader = RedisLog(url, owner="writer"), RedisLog(url, owner="reader")
-            monkeypatch.setattr(producer, "event_log", reader)
+            process = Process(event_log=reader)
+            supervisor = process.supervisor
             for log in {writer, reader}:
-                log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
+                log.start(on_cancel=supervisor.stop, on_fenced=supervisor.abandon)
             async with asyncio.timeout(SOON):
-                await scenario(writer)
+                await scenario(process, writer)
             for log in {writer, reader}:
                 await log.stop()
 
@@ -89,11 +91,11 @@ def finish(generation: Generation, text: str) -> bool:
 def test_text_that_arrives_while_a_viewer_reads_the_row_is_seen_once(
     run: Run, generation: Generation, slow_row: SlowRow
 ) -> None:
-    async def scenario(log: EventLog) -> None:
+    async def scenario(process: Process, log: EventLog) -> None:
         events: list[Event] = []
         log.begin(generation.pk, 1)
         log.append(generation.pk, 1, "One ")
-        reading = asyncio.create_task(read_on(events, generation))
+        reading = asyncio.create_task(read_on(process, events, generation))
         await asyncio.to_thread(slow_row.read.wait, SOON)
         log.append(generation.pk, 1, "two ")
         slow_row.arrived.set()
@@ -103,7 +105,7 @@ def test_text_that_arrives_while_a_viewer_reads_the_row_is_seen_once(
         log.end(generation.pk, 1)
         await reading
         assert text_of(events) == "One two three."
-        assert isinstance(events[-1], End)
+        assert isinstance(events[-1], StreamEnd)
 
     run(scenario)
 
@@ -111,11 +113,11 @@ def test_text_that_arrives_while_a_viewer_reads_the_row_is_seen_once(
 def test_an_end_that_arrives_while_a_viewer_reads_the_row_is_seen_at_once(
     run: Run, generation: Generation, slow_row: SlowRow
 ) -> None:
-    async def scenario(log: EventLog) -> None:
+    async def scenario(process: Process, log: EventLog) -> None:
         events: list[Event] = []
         log.begin(generation.pk, 1)
         log.append(generation.pk, 1, "One ")
-        reading = asyncio.create_task(read_on(events, generation))
+        reading = asyncio.create_task(read_on(process, events, generation))
         await asyncio.to_thread(slow_row.read.wait, SOON)
         log.append(generation.pk, 1, "two.")
         await asyncio.to_thread(finish, generation, "One two.")
@@ -123,17 +125,17 @@ def test_an_end_that_arrives_while_a_viewer_reads_the_row_is_seen_at_once(
         slow_row.arrived.set()
         await reading
         assert text_of(events) == "One two."
-        assert [type(event) for event in events].count(End) == 1
+        assert [type(event) for event in events].count(StreamEnd) == 1
 
     run(scenario)
 
 
 def test_text_of_an_epoch_that_was_taken_over_is_withdrawn(run: Run, generation: Generation) -> None:
-    async def scenario(log: EventLog) -> None:
+    async def scenario(process: Process, log: EventLog) -> None:
         events: list[Event] = []
         log.begin(generation.pk, 1)
         log.append(generation.pk, 1, "First.")
-        reading = asyncio.create_task(read_on(events, generation))
+        reading = asyncio.create_task(read_on(process, events, generation))
         await shown(events, "First.")
         log.begin(generation.pk, 2)
         log.append(generation.pk, 2, "Second.")
@@ -147,24 +149,24 @@ def test_text_of_an_epoch_that_was_taken_over_is_withdrawn(run: Run, generation:
 def test_a_viewer_that_was_open_for_long_asks_to_come_back_and_goes_on_from_its_cursor(
     run: Run, generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewer, "LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr(viewer, "OPEN_SECONDS", 0.3)
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.1)
 
-    async def scenario(log: EventLog) -> None:
+    async def scenario(process: Process, log: EventLog) -> None:
         before: list[Event] = []
         after: list[Event] = []
         log.begin(generation.pk, 1)
         log.append(generation.pk, 1, "One ")
-        await read_on(before, generation)
+        await read_on(process, before, generation)
         assert text_of(before) == "One "
         assert isinstance(before[-1], viewer.Reconnect)
-        assert not [event for event in before if isinstance(event, End | viewer.Reset)]
+        assert not [event for event in before if isinstance(event, StreamEnd | viewer.Reset)]
         log.append(generation.pk, 1, "two.")
         await offload(finish, generation, "One two.")
         log.end(generation.pk, 1)
         (cursor,) = [event.cursor for event in before if isinstance(event, Text)]
-        await read_on(after, generation, after=cursor)
+        await read_on(process, after, generation, after=cursor)
         assert text_of(after) == "two."
-        assert [type(event) for event in after] == [Text, End]
+        assert [type(event) for event in after] == [Text, StreamEnd]
 
     run(scenario)

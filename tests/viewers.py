@@ -1,11 +1,14 @@
-"""Viewers of texts that somebody else writes, for tests without a server."""
+"""Producers and viewers without a server."""
 
 from django.utils import timezone
 
 from accounts.models import User
 from generation.cursor import START, Cursor
 from generation.models import LEASE, Generation
+from generation.process import Process
+from generation.sweep import sweep
 from generation.viewer import Event, view
+from tests.waiting import run_async
 
 
 def claimed_elsewhere(user: User, count: int = 1) -> list[Generation]:
@@ -23,7 +26,22 @@ def claimed_elsewhere(user: User, count: int = 1) -> list[Generation]:
     )
 
 
-async def read_on(events: list[Event], generation: Generation, *, after: Cursor = START) -> None:
-    """Add to `events` what a viewer gives, to its end."""
-    async for event in view(generation.pk, after=after):
+async def read_on(process: Process, events: list[Event], generation: Generation, *, after: Cursor = START) -> None:
+    """Add to `events` what a viewer yields, to its end."""
+    async for event in view(process, generation.pk, after=after):
         events.append(event)  # noqa: PERF401  # the caller looks at the list meanwhile
+
+
+def sweep_and_finish() -> None:
+    """Take over what nobody writes, as a serving process does, until nothing is left."""
+
+    async def work() -> None:
+        process = Process()
+        process.open()
+        try:
+            while await sweep(process.supervisor):
+                await process.supervisor.wait_for_all()
+        finally:
+            await process.close()
+
+    run_async(work())

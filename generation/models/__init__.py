@@ -2,6 +2,7 @@ from generation.models.attempt import Attempt, Spending
 from generation.models.candidate import CandidateHealth
 from generation.models.daily_tokens import DailyTokens, Whose
 from generation.models.generation import FINAL, FORGOTTEN, LEASE, MOST_TAKEOVERS, RENEW_SECONDS, Generation, Message
+from generation.models.job import Job
 
 __all__ = [
     "FINAL",
@@ -13,6 +14,7 @@ __all__ = [
     "CandidateHealth",
     "DailyTokens",
     "Generation",
+    "Job",
     "Message",
     "Spending",
     "Whose",

@@ -42,8 +42,8 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Texts whose producer fell silent."""
         return self.filter(status=Generation.Status.RUNNING, lease_expires_at__lt=Now())
 
-    def going_on(self, pks: Collection[uuid.UUID]) -> set[uuid.UUID]:
-        """Give those that a live producer writes, for somebody who may still read them."""
+    def being_written(self, pks: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """Return those that a live producer writes, for somebody who may still read them."""
         owned = self.filter(status=Generation.Status.RUNNING, lease_expires_at__gt=Now(), user__is_active=True)
         return set(owned.filter(pk__in=pks).values_list("pk", flat=True))
 

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Se
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl
-from weakref import WeakKeyDictionary
 
 import httpx2
 import openai
@@ -26,7 +25,7 @@ from generation.upstream.faults import UpstreamFault, classify
 TEMPERATURE = 0.7
 CONNECT_SECONDS = 10.0
 # One provider connection for each text being written. Whoever comes above the bound is told so at once: waiting for
-# a place would look like a slow provider, and it is not the provider's fault.
+# one would look like a slow provider, and it is not the provider's fault.
 MAX_CONNECTIONS = 4000
 
 # What the end of a body is waited for behind the last event; it mostly comes with it.
@@ -39,52 +38,78 @@ MORE_IS_THERE_BYTES = 8192
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
 
 _OPENAI = "https://api.openai.com/"
-_Clients = dict[tuple[str, str], openai.AsyncOpenAI]
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = WeakKeyDictionary()
-_asked = 0
 
 
-def _client_for(candidate: Candidate) -> openai.AsyncOpenAI:
-    """Give the client of a key in the running event loop; its connections belong to that loop."""
-    clients = _clients.setdefault(asyncio.get_running_loop(), {})
-    access = (candidate.base_url, candidate.key)
-    if access not in clients:
-        # The package would put a path behind the query of its base address.
-        address, _, query = candidate.base_url.partition("?")
-        clients[access] = openai.AsyncOpenAI(
-            api_key=candidate.key,
-            base_url=address,
-            default_query=dict(parse_qsl(query, keep_blank_values=True)),
-            max_retries=0,
-            # Reading has no time-out here: the deadlines of generation/attempts.py count tokens, and comments are none.
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-            http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MAX_CONNECTIONS)),
+class Clients:
+    """The openai package's clients of a process, one for each key. Their connections belong to one event loop."""
+
+    def __init__(self) -> None:
+        self._clients: dict[tuple[str, str], openai.AsyncOpenAI] = {}
+        self._asked = 0
+
+    async def stream(
+        self,
+        candidate: Candidate,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int = MAX_COMPLETION_TOKENS,
+        response_format: Mapping[str, object] | None = None,
+    ) -> Pieces:
+        """Yield the pieces of one completion, then its CompletionEnd.
+
+        Raises:
+            UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
+        """
+        wishes = _length_limit(candidate, max_tokens) | (
+            {"response_format": response_format} if response_format else {}
         )
-    return clients[access]
+        with self._connection():
+            async with _response(self._client_for(candidate), candidate, messages, wishes) as response:
+                async for piece in _decoded(_Body(response.http_response), request_id=_request_id(response)):
+                    yield piece
+
+    async def close(self) -> None:
+        """Close all connections."""
+        while self._clients:
+            _, client = self._clients.popitem()
+            await client.close()
+
+    def _client_for(self, candidate: Candidate) -> openai.AsyncOpenAI:
+        access = (candidate.base_url, candidate.key)
+        if access not in self._clients:
+            self._clients[access] = _new_client(candidate)
+        return self._clients[access]
+
+    @contextmanager
+    def _connection(self) -> Iterator[None]:
+        """Count a connection. Raises UpstreamFault when as many are open as there may be."""
+        if self._asked >= MAX_CONNECTIONS:
+            raise UpstreamFault("no_connection_free", f"{self._asked} texts are being written already")
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
 
 
-async def close() -> None:
-    """Close the clients of the running event loop, when it is about to end."""
-    for client in _clients.pop(asyncio.get_running_loop(), {}).values():
-        await client.close()
+def _new_client(candidate: Candidate) -> openai.AsyncOpenAI:
+    # The package would put a path behind the query of its base address.
+    address, _, query = candidate.base_url.partition("?")
+    return openai.AsyncOpenAI(
+        api_key=candidate.key,
+        base_url=address,
+        default_query=dict(parse_qsl(query, keep_blank_values=True)),
+        max_retries=0,
+        # Reading has no time-out here: the deadlines of generation/attempts.py count tokens, and comments are none.
+        timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+        http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MAX_CONNECTIONS)),
+    )
 
 
 def _length_limit(candidate: Candidate, tokens: int) -> dict[str, object]:
     # OpenAI deprecated `max_tokens` and refuses it for some models; most other servers know nothing else.
     name = "max_completion_tokens" if candidate.base_url.startswith(_OPENAI) else "max_tokens"
     return {name: tokens}
-
-
-@contextmanager
-def _place() -> Iterator[None]:
-    global _asked
-    if _asked >= MAX_CONNECTIONS:
-        raise UpstreamFault("no_connection_free", f"{_asked} texts are being written already")
-    _asked += 1
-    try:
-        yield
-    finally:
-        _asked -= 1
 
 
 @contextmanager
@@ -96,34 +121,15 @@ def _faults_named() -> Iterator[None]:
         raise classify(error) from error
 
 
-async def stream(
-    candidate: Candidate,
-    messages: Sequence[Message],
-    *,
-    max_tokens: int = MAX_COMPLETION_TOKENS,
-    response_format: Mapping[str, object] | None = None,
-) -> Pieces:
-    """Yield the pieces of one completion, then its CompletionEnd.
-
-    Raises:
-        UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
-    """
-    wishes = _length_limit(candidate, max_tokens) | ({"response_format": response_format} if response_format else {})
-    with _place():
-        async with _response(candidate, messages, wishes) as response:
-            async for piece in _decoded(_Body(response.http_response), request_id=_request_id(response)):
-                yield piece
-
-
 @asynccontextmanager
 async def _response(
-    candidate: Candidate, messages: Sequence[Message], wishes: Mapping[str, object]
+    client: openai.AsyncOpenAI, candidate: Candidate, messages: Sequence[Message], wishes: Mapping[str, object]
 ) -> AsyncGenerator[Any, None]:
-    """Give the open event stream; a fault that happens inside is told which request it belongs to."""
+    """Yield the open event stream; a fault that happens inside is told which request it belongs to."""
     request_id, status = "", None
     try:
         with _faults_named():
-            async with _client_for(candidate).chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
+            async with client.chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
                 model=candidate.model,
                 messages=messages,
                 stream=True,

@@ -16,8 +16,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from generation.models import CandidateHealth, Message
-from generation.upstream import CompletionEnd, candidates, chat
+from generation.upstream import CompletionEnd, candidates
 from generation.upstream.candidates import Candidate, Choice
+from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
 
 MOST_TOKENS = 50
@@ -75,43 +76,49 @@ async def probe_all(chosen: list[Candidate], *, seconds: float | None = None, ke
     if seconds is None:
         seconds = settings.LLM_FIRST_TOKEN_SECONDS + settings.LLM_IDLE_SECONDS
     until = asyncio.get_running_loop().time() + seconds
-    findings = await asyncio.gather(*(_probe(candidate, until=until) for candidate in chosen))
+    clients = Clients()
+    try:
+        findings = await asyncio.gather(*(_probe(candidate, clients, until=until) for candidate in chosen))
+    finally:
+        await clients.close()
     for finding in findings if keep else ():
         await sync_to_async(_keep)(finding)
     return findings
 
 
-async def _probe(candidate: Candidate, *, until: float) -> Finding:
+async def _probe(candidate: Candidate, clients: Clients, *, until: float) -> Finding:
     finding = Finding(candidate)
     try:
         async with asyncio.timeout_at(until):
-            await _stream(finding)
+            await _stream(finding, clients)
     except TimeoutError:
         finding.fault = UpstreamFault("provider_timeout", "no short answer in time")
     except UpstreamFault as fault:
         finding.fault = fault
     else:
         formats = (JSON_SCHEMA, JSON_OBJECT)
-        answers = await asyncio.gather(*(_writes_json(candidate, how, until=until) for how in formats))
+        answers = await asyncio.gather(*(_writes_json(candidate, clients, how, until=until) for how in formats))
         finding.writes = dict(zip(("json_schema", "json_object"), answers, strict=True))
     return finding
 
 
-async def _stream(finding: Finding) -> None:
+async def _stream(finding: Finding, clients: Clients) -> None:
     started = time.monotonic()
-    async for piece in chat.stream(finding.candidate, QUESTION, max_tokens=MOST_TOKENS):
+    async for piece in clients.stream(finding.candidate, QUESTION, max_tokens=MOST_TOKENS):
         if isinstance(piece, CompletionEnd):
             finding.reports_usage = piece.prompt_tokens is not None and piece.completion_tokens is not None
         elif finding.first_token_seconds is None:
             finding.first_token_seconds = time.monotonic() - started
 
 
-async def _writes_json(candidate: Candidate, response_format: dict[str, Any], *, until: float) -> bool:
+async def _writes_json(
+    candidate: Candidate, clients: Clients, response_format: dict[str, Any], *, until: float
+) -> bool:
     """Say whether a candidate keeps to a format of answers; refusing to is a no."""
     text = ""
     try:
         async with asyncio.timeout_at(until):
-            async for piece in chat.stream(
+            async for piece in clients.stream(
                 candidate, QUESTION, max_tokens=MOST_TOKENS, response_format=response_format
             ):
                 text += piece if isinstance(piece, str) else ""

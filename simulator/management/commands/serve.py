@@ -86,7 +86,6 @@ class Command(BaseCommand):
             call_command("load_professions", stdout=self.stdout)
         if not settings.DEBUG:
             collect_if_changed()
-        call_command("delete_leftovers", stdout=self.stdout)
 
     def _create_first_staff(self) -> None:
         users = get_user_model().objects

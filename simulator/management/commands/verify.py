@@ -25,12 +25,11 @@ from redis.exceptions import RedisError
 
 from accounts.models import User
 from accounts.tokens import create_token
-from generation import producer, viewer
-from generation.cursor import START
+from generation import viewer
 from generation.models import Generation, Message
-from generation.upstream import candidates, chat, probe
+from generation.process import Process
+from generation.upstream import candidates, probe
 from generation.upstream.authored import SECONDS_PER_PIECE, pieces_of
-from generation.upstream.candidates import Candidate
 from simulator import database
 from simulator.environment import Unusable, origin
 from web.hiding import without_secrets
@@ -211,20 +210,13 @@ def _models(seconds: float, *, keep: bool) -> Iterator[str]:
     if not chosen:
         yield "no key is configured, so the authors' texts are shown. OPENAI_API_KEY connects a model."
         return
-    findings = async_to_sync(_probed)(chosen, seconds=seconds, keep=keep)
+    findings = async_to_sync(probe.probe_all)(chosen, seconds=seconds, keep=keep)
     for finding in findings:
         if finding.fault is None:
             yield finding.sentence()
     broken = [finding.sentence() for finding in findings if finding.fault is not None]
     if broken:
         raise Failed(" | ".join(broken))
-
-
-async def _probed(chosen: list[Candidate], *, seconds: float, keep: bool) -> list[probe.Finding]:
-    try:
-        return await probe.probe_all(chosen, seconds=seconds, keep=keep)
-    finally:
-        await chat.close()
 
 
 def _stream(seconds: float) -> Iterator[str]:
@@ -252,22 +244,20 @@ def _stream(seconds: float) -> Iterator[str]:
 
 
 async def _written(pk: uuid.UUID, *, seconds: float) -> Generation | None:
-    producer.event_log.start(on_cancel=producer.stop, on_fenced=producer.abandon)
+    process = Process()
+    process.open()
     try:
         async with asyncio.timeout(seconds):
-            async for event in viewer.view(pk, after=START):
-                if isinstance(event, viewer.End):
-                    await producer.wait_for_all()
-                    return event.generation
+            ended = await viewer.wait_for_end(process, pk)
+            await process.supervisor.wait_for_all()
+            return ended
     except TimeoutError as late:
-        await producer.cancel(pk)
+        await process.supervisor.cancel(pk)
         raise Failed(
             f"no end after {seconds:g} s. Look at the lines of the models; --seconds 60 waits for a slow model."
         ) from late
     finally:
-        await producer.event_log.stop()
-        await chat.close()
-    return None
+        await process.close()
 
 
 def _proxy(address: str, seconds: float) -> Iterator[str]:
