@@ -64,7 +64,7 @@ class OngoingAttempt:
         return self.number, self.most, self.choice.candidate
 
     def begin(self, clients: Clients) -> None:
-        self._pieces = clients.stream(self.choice.candidate, self.generation.messages)
+        self._pieces = clients.stream(self.choice.candidate, self.generation.request)
         self._started_at = timezone.now()
         self._started = time.monotonic()
         beside = " beside a slow one" if self.is_hedge else ""

@@ -1,6 +1,6 @@
 """How many tokens a person, all guests and the site may spend in a day (UTC), held under parallel requests.
 
-Before a model is asked, what the text may cost at most is set aside by one conditional update; afterwards that is
+Before a model is asked, what the text may cost at most is reserved by one conditional update; afterwards that is
 replaced by what it did cost. A text whose process was killed stays counted at its estimate: the provider was asked.
 """
 
@@ -15,13 +15,13 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from generation.models import Attempt, DailyTokens, Message, Whose
+from generation.model_request import Message, ModelRequest
+from generation.models import Attempt, DailyTokens, Whose
 from web.problems import Problem
 
 # Every model counts in tokens of its own: one is about four characters of English, fewer of other languages.
 CHARACTERS_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 4
-MAX_COMPLETION_TOKENS = 1500
 
 
 def estimated_tokens(characters: int) -> int:
@@ -33,7 +33,7 @@ def estimated_prompt_tokens(messages: Sequence[Message]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class Reservation:
     """Tokens counted before they were spent; in whose counts."""
 
     tokens: int
@@ -41,12 +41,14 @@ class SetAside:
     counts: tuple[Whose, ...]
 
 
-def set_aside(user_id: int, messages: Sequence[Message]) -> SetAside | None:
-    """Count what a text may cost at most; None when the person, the guests or the site have spent what a day allows.
+def reserve(user_id: int, request: ModelRequest) -> Reservation | None:
+    """Count what a text may cost at most.
+
+    Returns None when the person, the guests or the site have spent what a day allows.
 
     The last text of a day may go over the limit; none is begun above it.
     """
-    tokens = estimated_prompt_tokens(messages) + MAX_COMPLETION_TOKENS
+    tokens = estimated_prompt_tokens(request.messages) + request.max_tokens
     day = timezone.now().date()
     limits = _limits(user_id, is_guest=User.objects.filter(pk=user_id, is_guest=True).exists())
     with transaction.atomic():
@@ -55,13 +57,13 @@ def set_aside(user_id: int, messages: Sequence[Message]) -> SetAside | None:
             if not _take(count, day, tokens, limit=limit):
                 transaction.set_rollback(True)
                 return None
-    return SetAside(tokens, day, tuple(limits))
+    return Reservation(tokens, day, tuple(limits))
 
 
-def settle(aside: SetAside, *, spent: int) -> None:
-    """Replace what was set aside by what was spent."""
-    for count in aside.counts:
-        DailyTokens.objects.of(count, aside.day).correct(spent - aside.tokens)
+def reconcile(reservation: Reservation, *, spent: int) -> None:
+    """Replace what was reserved by what was spent."""
+    for count in reservation.counts:
+        DailyTokens.objects.of(count, reservation.day).correct(spent - reservation.tokens)
 
 
 def refuse_if_spent(user: User | None) -> None:
@@ -91,7 +93,7 @@ _USED_UP_BY_GUESTS = _(
 
 @dataclass(frozen=True, slots=True)
 class Today:
-    """Tokens spent or set aside today, and the limits; 0 is no limit."""
+    """Tokens spent or reserved today, and the limits; 0 is no limit."""
 
     spent: int
     limit: int

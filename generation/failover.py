@@ -57,7 +57,7 @@ class Failover:
         self.allowance = allowance
         self.on_text = on_text
         self.on_reset = on_reset
-        self.candidates = candidates.configured(only_model=generation.only_model)
+        self.candidates = candidates.for_request(generation.request)
         self.most = min(settings.LLM_MAX_RETRIES, len(self.candidates))
         self.attempts: list[OngoingAttempt] = []
         self._until = asyncio.get_running_loop().time() + settings.LLM_TIMEOUT_SECONDS

@@ -16,11 +16,13 @@ from datetime import datetime
 from django.db import DatabaseError, OperationalError, transaction
 from django.utils import timezone
 
-from generation import budget
-from generation.budget import SetAside
+from generation import budget, ending
+from generation.budget import Reservation
 from generation.failover import Failover, NoCandidateLeft
 from generation.hedging import Allowance
+from generation.kinds import kind_of
 from generation.log import EventLog
+from generation.model_request import ModelRequest
 from generation.models import Attempt, Generation
 from generation.offload import offload, offload_to_the_end
 from generation.upstream import authored
@@ -64,10 +66,12 @@ class Producer:
         # How it is to end when somebody interrupts it: with the text kept, without a trace, or given back.
         self.interrupted_by: str = ""
         self.deadline: asyncio.Timeout | None = None
-        self.aside: SetAside | None = None
+        self.reservation: Reservation | None = None
         self.failover: Failover | None = None
-        # What is to be stored of who wrote it, where an author stands in for a model.
-        self.stood_in: dict[str, object] = {}
+        # What is to be stored of who wrote it, where an author's text is shown instead of a model's.
+        self.fallback_values: dict[str, object] = {}
+        # A mistake of ours in composing the request.
+        self.mistake: Exception | None = None
 
     def stop(self) -> None:
         self._interrupt("cancel")
@@ -100,12 +104,30 @@ class Producer:
             # The lease runs out, and whoever looks next takes over.
             logger.exception("the database failed, text not stored generation=%s", self.generation_id)
 
-    @transaction.atomic
     def _claim(self) -> Generation | None:
-        generation = Generation.objects.claim(self.generation_id, owner=self.owner)
-        if generation is not None and generation.source == Generation.Source.MODEL:
-            self.aside = budget.set_aside(generation.user_id, generation.messages)
+        request = self._composed_request()
+        with transaction.atomic():
+            generation = Generation.objects.claim(self.generation_id, owner=self.owner, request=request)
+            if generation is not None and generation.source == Generation.Source.MODEL:
+                self.reservation = budget.reserve(generation.user_id, generation.request)
         return generation
+
+    def _composed_request(self) -> ModelRequest | None:
+        """Return how to ask a model, with what is known now; None where that is stored, or no model is to be asked.
+
+        Composed before the claim's transaction, because SQLite lets nobody else write during it.
+        """
+        waiting = Generation.objects.unclaimed().filter(source=Generation.Source.MODEL, options__isnull=True)
+        generation = waiting.filter(pk=self.generation_id).first()
+        if generation is None:
+            return None
+        try:
+            return kind_of(generation).request(generation)
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001  # raised again where it ends the text; nobody may wait for ever
+            self.mistake = error
+            return None
 
     async def _write(self, generation: Generation) -> None:
         self.generation = generation
@@ -156,22 +178,24 @@ class Producer:
             self.deadline = None
 
     async def _text(self) -> dict[str, object]:
-        """Have the text written, by a model if one can be had and by an author if not; what is to be stored of it."""
+        """Write the text, by a model where one is available, else by an author; return what is to be stored of it."""
+        if self.mistake is not None:
+            raise self.mistake
         if self.generation.source == Generation.Source.AUTHORED:
-            return await self._replay()
-        if self.aside is None:
-            return await self._instead(Generation.AuthoredBecause.BUDGET, UpstreamFault("budget_exhausted", ""))
+            return await self._replay(await offload(kind_of(self.generation).fallback, self.generation))
+        if self.reservation is None:
+            return await self._fall_back(Generation.AuthoredBecause.BUDGET, UpstreamFault("budget_exhausted", ""))
         self.failover = Failover(
             self.generation,
             clients=self.clients,
             allowance=self.allowance,
-            on_text=self._take,
-            on_reset=self._withdraw,
+            on_text=self._on_text,
+            on_reset=self._on_reset,
         )
         try:
             end = await self.failover.run()
         except NoCandidateLeft as left:
-            return await self._instead(Generation.AuthoredBecause.NO_CANDIDATE, left.fault)
+            return await self._fall_back(Generation.AuthoredBecause.NO_CANDIDATE, left.fault)
         return {
             "model": end.model,
             "finish_reason": end.finish_reason,
@@ -180,9 +204,10 @@ class Producer:
             "cached_tokens": end.cached_tokens,
         }
 
-    async def _instead(self, because: Generation.AuthoredBecause, fault: UpstreamFault) -> dict[str, object]:
-        """Show the authored text, where there is one, for a model's."""
-        if not self.generation.authored_text:
+    async def _fall_back(self, because: Generation.AuthoredBecause, fault: UpstreamFault) -> dict[str, object]:
+        """Show the author's text instead of a model's. Raises the fault where there is none."""
+        text = await offload(kind_of(self.generation).fallback, self.generation)
+        if not text:
             raise fault
         logger.warning(
             "[STREAMING] %s (%s): the authored text is shown generation=%s",
@@ -190,18 +215,18 @@ class Producer:
             fault.code,
             self.generation.pk,
         )
-        await self._withdraw()
-        self.stood_in = {"source": Generation.Source.AUTHORED, "authored_because": because}
-        return await self._replay()
+        await self._on_reset()
+        self.fallback_values = {"source": Generation.Source.AUTHORED, "authored_because": because}
+        return await self._replay(text)
 
-    async def _replay(self) -> dict[str, object]:
-        async with aclosing(authored.replay(self.generation.authored_text)) as pieces:
+    async def _replay(self, text: str) -> dict[str, object]:
+        async with aclosing(authored.replay(text)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
-                    self._take(piece)
+                    self._on_text(piece)
         return {"finish_reason": "stop"}
 
-    async def _withdraw(self) -> None:
+    async def _on_reset(self) -> None:
         """Take back what was shown, if anything was: the text begins again, under the next epoch."""
         if not self.pieces:
             return
@@ -216,7 +241,7 @@ class Producer:
             raise _Interrupted
         self.pieces.clear()
 
-    def _take(self, piece: str) -> None:
+    def _on_text(self, piece: str) -> None:
         if self.first_token_at is None:
             self.first_token_at = timezone.now()
             logger.info(
@@ -230,7 +255,7 @@ class Producer:
 
     async def _save(self, status: Generation.Status, values: dict[str, object]) -> bool:
         """Store how it ended; False when another process has taken over and nothing was stored."""
-        values |= {"text": "".join(self.pieces), "first_token_at": self.first_token_at, **self.stood_in}
+        values |= {"text": "".join(self.pieces), "first_token_at": self.first_token_at, **self.fallback_values}
         for pause in (*SAVE_AGAIN_AFTER_SECONDS, None):
             try:
                 stored = await offload(self._store, status, values)
@@ -247,7 +272,7 @@ class Producer:
 
     @transaction.atomic
     def _store(self, status: Generation.Status, values: dict[str, object]) -> bool:
-        stored = self.generation.save_end(status, **values)
+        stored = ending.end(self.generation, status, **values)
         if not stored and self.generation.has_ended():
             return True  # the answer to an earlier commit was lost
         self._store_what_was_spent()
@@ -258,8 +283,8 @@ class Producer:
         attempts = self.failover.record() if self.failover is not None else []
         if attempts and Generation.objects.filter(pk=self.generation.pk).exists():
             Attempt.objects.bulk_create(attempts)
-        if self.aside is not None:
-            budget.settle(self.aside, spent=sum(attempt.tokens for attempt in attempts))
+        if self.reservation is not None:
+            budget.reconcile(self.reservation, spent=sum(attempt.tokens for attempt in attempts))
 
     def _log_time(self, line: str) -> None:
         logger.info(line, time.monotonic() - self.started, self.generation.pk)

@@ -1,14 +1,13 @@
 """A generation as a stream of events for a client.
 
-What the text is for decides what its events carry. Whoever asks for texts of a kind registers a `Presentation` for
-it; this app knows none of them.
+What the text is for decides what its events carry: see generation/kinds.py.
 """
 
 import functools
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Concatenate, ParamSpec, Protocol
+from typing import Concatenate, ParamSpec
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -18,6 +17,7 @@ from rest_framework.renderers import JSONRenderer
 from accounts.access import Access, access_of
 from generation import budget, sse, viewer
 from generation.cursor import START, Cursor, event_namer, parse_event_id
+from generation.kinds import EventData, Events, kind_of
 from generation.models import Generation
 from generation.offload import offload
 from generation.places import Place
@@ -26,38 +26,6 @@ from generation.upstream.faults import FAULTS
 from web.problems import Problem, as_json, in_both_languages
 
 P = ParamSpec("P")
-EventData = dict[str, object]
-
-
-class Presentation(Protocol):
-    """How the generations of one kind look to a client. The methods may use the database."""
-
-    text_event: str
-
-    def opening(self, generation: Generation) -> EventData | None:
-        """Data of the `metadata` event, None for no such event."""
-
-    def closing(self, generation: Generation) -> tuple[str, EventData]:
-        """Type and data of the event behind a complete text."""
-
-
-class PlainText:
-    """A text that is for nothing in particular."""
-
-    text_event = "token"
-
-    def opening(self, generation: Generation) -> EventData | None:
-        return {"generation_id": str(generation.pk), "source": generation.source}
-
-    def closing(self, generation: Generation) -> tuple[str, EventData]:
-        return "done", {"full_text": generation.text, "completed": False, "generation_id": str(generation.pk)}
-
-
-_presentations: dict[str, Presentation] = {}
-
-
-def register(kind: str, presentation: Presentation) -> None:
-    _presentations[kind] = presentation
 
 
 def requested_cursor(request: HttpRequest, generation: Generation) -> Cursor | None:
@@ -107,7 +75,7 @@ async def _frames(
     language: str,
     when_ended: Callable[[], None],
 ) -> AsyncGenerator[bytes, None]:
-    presentation = _presentations.get(generation.kind) or PlainText()
+    looks = kind_of(generation).events()
     generation_id = generation.pk
     name = event_namer(generation_id)
     try:
@@ -115,7 +83,7 @@ async def _frames(
         yield sse.OPENING
         if cursor is None:
             cursor = START
-            opening = await offload(presentation.opening, generation)
+            opening = await offload(looks.opening, generation)
             if opening is not None:
                 yield sse.frame("metadata", opening, event_id=name(cursor))
             del opening
@@ -124,12 +92,12 @@ async def _frames(
         async with aclosing(viewer.view(process, generation_id, after=cursor, access=access)) as events:
             async for event in events:
                 if isinstance(event, viewer.StreamEnd):
-                    event_type, data = await offload(_ending, presentation, event.generation, language)
+                    event_type, data = await offload(_ending, looks, event.generation, language)
                     yield sse.frame(event_type, data, event_id=name(event.cursor))
                     if event.generation.status == Generation.Status.COMPLETED:
                         when_ended()
                 else:
-                    yield frame_of(event, generation_id, name, text_event=presentation.text_event)
+                    yield frame_of(event, generation_id, name, text_event=looks.text_event)
     finally:
         place.release()
 
@@ -159,9 +127,9 @@ def frame_of(
             return sse.frame("reconnect", left, event_id=name(event.cursor))
 
 
-def _ending(presentation: Presentation, generation: Generation, language: str) -> tuple[str, EventData]:
+def _ending(looks: Events, generation: Generation, language: str) -> tuple[str, EventData]:
     if generation.status == Generation.Status.COMPLETED:
-        return presentation.closing(generation)
+        return looks.closing(generation)
     fault = FAULTS[generation.fault]
     with translation.override(language):
         messages = in_both_languages(fault.message)

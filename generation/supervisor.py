@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 
 from django.db import DatabaseError
 
+from generation import ending
 from generation.hedging import Allowance
 from generation.log import EventLog
 from generation.models import RENEW_SECONDS, Generation
@@ -73,7 +74,7 @@ class Supervisor:
 
     async def cancel(self, generation_id: uuid.UUID) -> None:
         """Stop a text, whichever process writes it: its provider connection is closed and what was written is kept."""
-        await offload(Generation.objects.want_cancel, generation_id)
+        await offload(ending.cancel, generation_id)
         row = Generation.objects.filter(pk=generation_id)
         deadline = time.monotonic() + CANCEL_SECONDS
         with self.event_log.follow(generation_id) as channel:
@@ -106,7 +107,7 @@ class Supervisor:
         for producer in self._producers.values():
             producer.release()
         await self.wait_for_all()
-        await offload(Generation.objects.release, owner=self.owner)
+        await offload(ending.release, owner=self.owner)
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         # A context of its own: the request's holds an executor that is shut down when the request ends.

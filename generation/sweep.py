@@ -2,6 +2,7 @@
 
 import logging
 
+from generation import ending
 from generation.models import Generation
 from generation.offload import offload
 from generation.supervisor import Supervisor
@@ -14,7 +15,7 @@ SWEEP_AT_ONCE = 50
 
 async def sweep(supervisor: Supervisor) -> int:
     """Start writing the texts that nobody writes and somebody should, and return the number of those found."""
-    ended = await offload(Generation.objects.end_orphans)
+    ended = await offload(ending.end_orphans)
     if ended:
         logger.warning("ended %s texts whose producers are gone", ended)
     found = await offload(lambda: list(Generation.objects.abandoned().values_list("pk", flat=True)[:SWEEP_AT_ONCE]))

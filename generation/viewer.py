@@ -113,8 +113,8 @@ async def view(
 
 
 def _row(generation_id: uuid.UUID) -> Generation | None:
-    # What is asked and what an author wrote is as long as the text itself, and no viewer shows it.
-    rows = Generation.objects.defer("messages", "authored_text")
+    # What is asked is longer than the text itself, and no viewer shows it.
+    rows = Generation.objects.defer("messages")
     return rows.filter(pk=generation_id, user__is_active=True).first()
 
 

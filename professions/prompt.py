@@ -2,7 +2,7 @@
 
 from django.utils.translation import get_language_info
 
-from generation.models import Message
+from generation.model_request import Message
 from professions.models import Brief, Profession
 
 _RULES = """\

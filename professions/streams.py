@@ -16,16 +16,19 @@ from accounts.current import asigned_in
 from accounts.models import User
 from generation import sse, streams, viewer
 from generation.cursor import START, event_namer
+from generation.kinds import EventData
 from generation.models import Generation
 from generation.offload import offload
 from generation.places import Place
 from generation.process import Process, process_of
-from generation.streams import EventData
 from generation.upstream.faults import FAULTS
 from professions import variants
+from professions.kinds import VariantEvents
 from professions.models import Brief, Variant
 from web.fields import IdField, StrictCharField
 from web.problems import FORBIDDEN, Problem, in_both_languages, json_body, json_view
+
+_EVENTS = VariantEvents()
 
 
 class VariantsSerializer(serializers.Serializer[None]):
@@ -33,18 +36,6 @@ class VariantsSerializer(serializers.Serializer[None]):
     models = serializers.ListField(
         child=StrictCharField(max_length=120), required=False, max_length=variants.MOST_VARIANTS
     )
-
-
-class VariantPresentation:
-    """A variant that is followed alone, by its generation's id."""
-
-    text_event = "token"
-
-    def opening(self, generation: Generation) -> EventData | None:
-        return {"generation_id": str(generation.pk), "model": generation.only_model, "source": generation.source}
-
-    def closing(self, generation: Generation) -> tuple[str, EventData]:
-        return "done", variants.closing(generation)
 
 
 @json_view("POST")
@@ -121,8 +112,7 @@ class Columns:
         name = event_namer(generation.pk)
         column: EventData = {"variant": variant.number}
         about: EventData = {**column, "generation_id": str(generation.pk)}
-        opening = {**about, "model": generation.only_model, "source": generation.source}
-        yield sse.frame("metadata", opening, event_id=name(START))
+        yield sse.frame("metadata", {**about, **(_EVENTS.opening(generation) or {})}, event_id=name(START))
         async with aclosing(viewer.view(self._process, generation.pk, after=START, access=self._access)) as events:
             async for event in events:
                 if isinstance(event, viewer.StreamEnd):
@@ -134,6 +124,6 @@ class Columns:
 
 def _ending(generation: Generation, language: str) -> tuple[str, EventData]:
     if generation.status == Generation.Status.COMPLETED:
-        return "done", variants.closing(generation)
+        return _EVENTS.closing(generation)
     with translation.override(language):
         return "variantError", {"code": generation.fault, **in_both_languages(FAULTS[generation.fault].message)}

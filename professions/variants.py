@@ -1,6 +1,5 @@
 """Variants: several models write the same brief side by side, so that staff can choose models and texts."""
 
-import secrets
 from collections.abc import Sequence
 
 from django.conf import settings
@@ -10,10 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from generation import budget
-from generation.models import Attempt, Generation, Message
+from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Variant
-from professions.prompt import system_message, wish_for_task
 from web.problems import Conflict
 
 VARIANT = "variant"
@@ -32,28 +30,14 @@ def begin(brief: Brief, *, models: Sequence[str], staff: User) -> list[Variant]:
     if not candidates.any_configured():
         raise Conflict(_("No key is configured: set OPENAI_API_KEY to have models write."), code="no_model")
     budget.refuse_if_spent(staff)
-    messages = _conversation(brief)
-    return [_begin_one(brief, number, model, messages, staff) for number, model in enumerate(chosen, start=1)]
+    return [_begin_one(brief, number, model, staff) for number, model in enumerate(chosen, start=1)]
 
 
-def _begin_one(brief: Brief, number: int, model: str, messages: list[Message], staff: User) -> Variant:
+def _begin_one(brief: Brief, number: int, model: str, staff: User) -> Variant:
     generation = Generation.objects.create(
-        user=staff,
-        kind=VARIANT,
-        source=Generation.Source.MODEL,
-        messages=messages,
-        only_model=model,
-        subject=brief.profession.slug,
+        user=staff, kind=VARIANT, source=Generation.Source.MODEL, only_model=model, subject=brief.profession.slug
     )
     return Variant.objects.create(brief=brief, number=number, generation=generation)
-
-
-def _conversation(brief: Brief) -> list[Message]:
-    """Give what a learner's simulation would begin with if this brief were its first."""
-    profession = brief.profession
-    system = system_message(profession, language=profession.language, marker=secrets.token_hex(8))
-    total = len(profession.ordered_briefs)
-    return [system, Message(role="user", content=wish_for_task(brief, order=brief.order, total=total))]
 
 
 @transaction.atomic
@@ -69,19 +53,3 @@ def keep(variant: Variant, *, staff: User) -> None:
     brief.save(update_fields=["authored_text"])
     message = f"Authored text taken from generation {variant.generation_id} ({variant.generation.only_model})"
     LogEntry.objects.log_actions(staff.pk, [brief], CHANGE, change_message=message, single_object=True)
-
-
-def closing(generation: Generation) -> dict[str, object]:
-    """Give what is told of a variant when its text is whole. Times are in seconds, the cost in US dollars."""
-    attempt = generation.attempts.get(outcome=Attempt.Outcome.COMPLETED, epoch=generation.epoch)
-    return {
-        "full_text": generation.text,
-        "completed": False,
-        "generation_id": str(generation.pk),
-        "model": generation.model or generation.only_model,
-        "first_token_seconds": attempt.first_token_seconds,
-        "seconds": attempt.seconds,
-        "prompt_tokens": attempt.prompt_tokens,
-        "completion_tokens": attempt.completion_tokens,
-        "cost": None if attempt.cost is None else str(attempt.cost),
-    }

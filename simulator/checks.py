@@ -9,6 +9,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
+from generation.kinds import load_kind
+
 
 @register()
 def streams_can_give_threads_back(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -30,6 +32,18 @@ def streams_can_give_threads_back(app_configs: Sequence[Any] | None, **kwargs: A
             id="simulator.E001",
         )
     ]
+
+
+@register()
+def kinds_of_generations_are_there(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for name, path in settings.GENERATION_KINDS.items():
+        try:
+            load_kind(path)
+        except (ImportError, TypeError) as error:
+            hint = "Name a subclass of generation.kinds.Kind, or take the entry away."
+            found.append(Error(f"GENERATION_KINDS: {name}: {error}.", hint=hint, id="simulator.E011"))
+    return found
 
 
 @register()

@@ -112,6 +112,19 @@ class Environment:
 
         return self.read(name, parse, default)
 
+    def temperature(self, name: str, default: float | None) -> float | None:
+        """Read a sampling temperature, None where it is to be left out."""
+
+        def parse(value: str) -> float | None:
+            if value.lower() == "none":
+                return None
+            temperature = float(value) if re.fullmatch(r"[0-2](\.[0-9]{1,9})?", value) else -1.0
+            if not 0 <= temperature <= 2:
+                raise Unusable(f"is {_shown(value)}; write a number from 0 to 2, or none to leave it out")
+            return temperature
+
+        return self.read(name, parse, default)
+
     def switch(self, name: str, *, default: bool) -> bool:
         def parse(value: str) -> bool:
             if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:

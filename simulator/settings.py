@@ -84,6 +84,8 @@ LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 120)
 LLM_FIRST_TOKEN_SECONDS = env.seconds("LLM_FIRST_TOKEN_SECONDS", 20)
 LLM_IDLE_SECONDS = env.seconds("LLM_IDLE_SECONDS", 30)
 LLM_MAX_RETRIES = env.whole_number("LLM_MAX_RETRIES", 6, least=1)
+LLM_MAX_TOKENS = env.whole_number("LLM_MAX_TOKENS", 1500, least=1, most=1_000_000)
+LLM_TEMPERATURE = env.temperature("LLM_TEMPERATURE", 0.7)
 LLM_HEDGE_SECONDS = env.seconds("LLM_HEDGE_SECONDS", 0, zero_is="no second candidate")
 DAILY_TOKEN_BUDGET = env.whole_number("DAILY_TOKEN_BUDGET", 0, least=0)
 USER_DAILY_TOKEN_BUDGET = env.whole_number("USER_DAILY_TOKEN_BUDGET", 200_000, least=0)
@@ -233,6 +235,13 @@ REST_KNOX = {
 }
 
 # API
+# What texts are for (generation/kinds.py), by the name that is stored with each.
+GENERATION_KINDS = {
+    "task": "tasks.kinds.TaskKind",
+    "report": "tasks.kinds.ReportKind",
+    "variant": "professions.kinds.VariantKind",
+    "verify": "generation.check_text.CheckKind",
+}
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.tokens.SessionOrToken"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

@@ -34,10 +34,10 @@ class SimulationQuerySet(models.QuerySet["Simulation"]):
 
     def with_progress(self) -> "SimulationQuerySet":
         """Fetch how far a simulation is, without any text."""
-        texts = ["generation__messages", "generation__text", "generation__authored_text"]
+        texts = ["generation__messages", "generation__text"]
         return (
             self.select_related("profession", "report")
-            .defer("report__messages", "report__text", "report__authored_text")
+            .defer("report__messages", "report__text")
             .prefetch_related(
                 models.Prefetch("tasks", Task.objects.select_related("generation").defer(*texts).order_by("order")),
                 models.Prefetch(

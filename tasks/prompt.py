@@ -5,10 +5,7 @@ the beginning of prompts charges and computes it once. The learner's answers sta
 with a random part. No name, address or other data of a person goes in.
 """
 
-from collections.abc import Sequence
-
-from generation.models import Message
-from professions.models import Brief
+from generation.model_request import Message
 from professions.prompt import system_message, wish_for_task
 from tasks.models import Simulation, Task
 
@@ -25,27 +22,30 @@ What experienced people answered and what the authors look at, task by task:
 {references}"""
 
 
-def for_task(simulation: Simulation, *, earlier: Sequence[Task], brief: Brief) -> list[Message]:
-    """Give the conversation that ends in the wish for the next task."""
-    wish = wish_for_task(brief, order=len(earlier) + 1, total=simulation.total)
-    if not earlier:
+def for_task(simulation: Simulation, task: Task) -> list[Message]:
+    """Return the conversation that ends in the wish for a task of a simulation."""
+    wish = wish_for_task(task.brief, order=task.order, total=simulation.total)
+    if task.order == 1:
         system = system_message(simulation.profession, language=simulation.language, marker=simulation.marker)
         return [system, Message(role="user", content=wish)]
-    return _continued(earlier[-1], wish, marker=simulation.marker)
+    return _continued(simulation, simulation.ordered_tasks[task.order - 2], wish)
 
 
-def for_report(simulation: Simulation, *, earlier: Sequence[Task]) -> list[Message]:
-    """Give the conversation that ends in the wish for the report."""
-    references = "\n\n".join(_reference(task) for task in earlier)
-    return _continued(earlier[-1], _REPORT.format(references=references), marker=simulation.marker)
+def for_report(simulation: Simulation) -> list[Message]:
+    """Return the conversation that ends in the wish for the report."""
+    references = "\n\n".join(_reference(task) for task in simulation.ordered_tasks)
+    return _continued(simulation, simulation.current_task, _REPORT.format(references=references))
 
 
-def _continued(last: Task, wish: str, *, marker: str) -> list[Message]:
-    """Give the last task's own conversation, the text it led to, and the answer together with the next wish."""
+def _continued(simulation: Simulation, last: Task, wish: str) -> list[Message]:
+    """Return the last task's own conversation, the text it led to, and the answer together with the next wish."""
+    # A text that no model was asked for, such as an author's, has no conversation of its own.
+    conversation = last.generation.messages or for_task(simulation, last)
+    answer = _quoted(last.submission.answer, marker=simulation.marker)
     return [
-        *last.generation.messages,
+        *conversation,
         Message(role="assistant", content=last.question),
-        Message(role="user", content=f"{_quoted(last.submission.answer, marker=marker)}\n\n{wish}"),
+        Message(role="user", content=f"{answer}\n\n{wish}"),
     ]
 
 

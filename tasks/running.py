@@ -21,7 +21,6 @@ from generation import budget
 from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Profession
-from tasks import prompt, report
 from tasks.models import Simulation, Submission, Task
 from web.problems import Conflict, Problem
 
@@ -98,7 +97,7 @@ def _create(*, user: User, profession: Profession, language: str) -> None:
     if candidates.any_configured():
         budget.refuse_if_spent(user)
     simulation = Simulation.objects.create(user=user, profession=profession, language=language)
-    _set_task(simulation, earlier=[], brief=briefs[0])
+    _set_task(simulation, order=1, brief=briefs[0])
 
 
 def too_long(answer: str) -> Promise | None:
@@ -145,53 +144,39 @@ def _hand_in(simulation: Simulation, *, task_id: int, answer: str) -> None:
     if not task.can_be_answered:
         raise Conflict(_("The task is not written to its end yet. Wait for it, then answer."), code="not_ready")
     task.submission = Submission.objects.create(task=task, answer=answer)
-    earlier = simulation.ordered_tasks
-    given = {one.brief_id for one in earlier}
+    given = {one.brief_id for one in simulation.ordered_tasks}
     brief = next((brief for brief in simulation.profession.briefs.all() if brief.pk not in given), None)
     if brief is not None:
-        _set_task(simulation, earlier=earlier, brief=brief)
+        _set_task(simulation, order=task.order + 1, brief=brief)
     else:
-        _set_report(simulation, earlier=earlier)
+        simulation.report = _new_text(simulation, kind=REPORT)
+        simulation.save(update_fields=["report"])
 
 
 def _task_of(simulation: Simulation, task_id: int) -> Task:
     return next(task for task in simulation.ordered_tasks if task.pk == task_id)
 
 
-def _set_task(simulation: Simulation, *, earlier: list[Task], brief: Brief) -> None:
-    generation = Generation.objects.create(
-        user=simulation.user,
-        kind=TASK,
-        messages=prompt.for_task(simulation, earlier=earlier, brief=brief),
-        authored_text=brief.authored_text,
-        subject=simulation.profession.slug,
-        **_source(),
-    )
+def _set_task(simulation: Simulation, *, order: int, brief: Brief) -> None:
     Task.objects.create(
         simulation=simulation,
         brief=brief,
-        order=len(earlier) + 1,
+        order=order,
         time_limit_minutes=brief.time_limit_minutes,
-        generation=generation,
+        generation=_new_text(simulation, kind=TASK),
     )
 
 
-def _set_report(simulation: Simulation, *, earlier: list[Task]) -> None:
-    simulation.report = Generation.objects.create(
-        user=simulation.user,
-        kind=REPORT,
-        messages=prompt.for_report(simulation, earlier=earlier),
-        authored_text=report.compose(simulation, tasks=earlier),
+def _new_text(simulation: Simulation, *, kind: str) -> Generation:
+    """Make the row of a text. What a model is asked is composed when the text is claimed (tasks/kinds.py)."""
+    by_model = candidates.any_configured()
+    return Generation.objects.create(
+        user_id=simulation.user_id,
+        kind=kind,
         subject=simulation.profession.slug,
-        **_source(),
+        source=Generation.Source.MODEL if by_model else Generation.Source.AUTHORED,
+        authored_because="" if by_model else Generation.AuthoredBecause.NO_MODEL,
     )
-    simulation.save(update_fields=["report"])
-
-
-def _source() -> dict[str, str]:
-    if candidates.any_configured():
-        return {"source": Generation.Source.MODEL}
-    return {"source": Generation.Source.AUTHORED, "authored_because": Generation.AuthoredBecause.NO_MODEL}
 
 
 def again_if_failed(generation: Generation) -> Generation:

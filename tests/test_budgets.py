@@ -14,14 +14,15 @@ from django.utils import timezone
 from accounts.models import User
 from accounts.tokens import create_token
 from generation import budget
-from generation.models import Attempt, DailyTokens, Generation, Message
+from generation.model_request import Message, ModelRequest
+from generation.models import Attempt, DailyTokens, Generation
 from professions.models import Profession
 from tests.client import Client, shown_text
 from tests.conftest import KEY, ROOT, SECRET_KEY, Server, ServerStarter, make_profession
 from tests.fake_openai import Behaviour, Ending, FakeOpenAI, Refusal
 from tests.stores import Postgres
 
-CONVERSATION = [Message(role="user", content="x" * 300)]
+REQUEST = ModelRequest([Message(role="user", content="x" * 300)], max_tokens=1500)
 ESTIMATE = 100 + 4 + 1500
 
 
@@ -46,7 +47,7 @@ def test_the_sites_budget_holds_as_well_and_at_most_one_text_goes_over(alice: Us
 def _begun_of_a_hundred(*people: User) -> int:
     def begin(number: int) -> bool:
         try:
-            return budget.set_aside(people[number % len(people)].pk, CONVERSATION) is not None
+            return budget.reserve(people[number % len(people)].pk, REQUEST) is not None
         finally:
             connections.close_all()
 
@@ -60,7 +61,7 @@ def test_all_guests_together_share_a_budget_and_members_none_of_it(alice: User) 
     guests = [User.objects.create_guest() for _ in range(5)]
     assert _begun_of_a_hundred(*guests) == 10
     assert spent(None, is_of_guests=True) == 10 * ESTIMATE
-    assert budget.set_aside(alice.pk, CONVERSATION) is not None
+    assert budget.reserve(alice.pk, REQUEST) is not None
 
 
 def test_the_same_on_postgresql(postgres: Postgres) -> None:
@@ -71,9 +72,10 @@ def test_the_same_on_postgresql(postgres: Postgres) -> None:
         "from django.db import connections\n"
         "from accounts.models import User\n"
         "from generation import budget\n"
+        "from generation.model_request import Message, ModelRequest\n"
         "user = User.objects.create(username='budget', is_guest=True)\n"
         "def begin(_):\n"
-        "    try: return budget.set_aside(user.pk, [{'role': 'user', 'content': 'x' * 300}]) is not None\n"
+        "    try: return budget.reserve(user.pk, ModelRequest([Message(role='user', content='x' * 300)])) is not None\n"
         "    finally: connections.close_all()\n"
         "with ThreadPoolExecutor(20) as threads: print('begun', sum(threads.map(begin, range(100))))\n"
     )
@@ -91,7 +93,7 @@ def test_the_same_on_postgresql(postgres: Postgres) -> None:
 @override_settings(USER_DAILY_TOKEN_BUDGET=5 * ESTIMATE, DAILY_TOKEN_BUDGET=2 * ESTIMATE)
 @pytest.mark.django_db
 def test_what_the_site_refuses_is_not_counted_against_the_person(alice: User) -> None:
-    assert [budget.set_aside(alice.pk, CONVERSATION) is not None for _ in range(4)] == [True, True, False, False]
+    assert [budget.reserve(alice.pk, REQUEST) is not None for _ in range(4)] == [True, True, False, False]
     assert (spent(alice), spent(None)) == (2 * ESTIMATE, 2 * ESTIMATE)
 
 
@@ -99,12 +101,12 @@ def test_what_the_site_refuses_is_not_counted_against_the_person(alice: User) ->
 @pytest.mark.django_db
 def test_a_guest_who_signs_up_counts_on_a_budget_of_their_own_from_then_on() -> None:
     guest = User.objects.create_guest()
-    begun = budget.set_aside(guest.pk, CONVERSATION)
+    begun = budget.reserve(guest.pk, REQUEST)
     assert begun is not None
-    assert budget.set_aside(guest.pk, CONVERSATION) is None
+    assert budget.reserve(guest.pk, REQUEST) is None
     User.objects.update(is_guest=False)
-    assert budget.set_aside(guest.pk, CONVERSATION) is not None
-    budget.settle(begun, spent=100)
+    assert budget.reserve(guest.pk, REQUEST) is not None
+    budget.reconcile(begun, spent=100)
     assert spent(None, is_of_guests=True) == 100, "what was begun as a guest is counted as a guest's"
 
 
@@ -115,17 +117,17 @@ def test_a_limit_set_in_the_middle_of_the_day_counts_what_was_spent_before(alice
     Attempt.objects.create(
         generation=generation, epoch=1, number=1, seconds=1, prompt_tokens=900, completion_tokens=100
     )
-    assert budget.set_aside(alice.pk, CONVERSATION) is None
+    assert budget.reserve(alice.pk, REQUEST) is None
 
 
 @override_settings(USER_DAILY_TOKEN_BUDGET=ESTIMATE, DAILY_TOKEN_BUDGET=0)
 @pytest.mark.django_db
 def test_a_new_day_begins_with_nothing_spent(alice: User) -> None:
     DailyTokens.objects.create(day=timezone.now().date() - timedelta(days=1), user=alice, tokens=10**9)
-    assert budget.set_aside(alice.pk, CONVERSATION) is not None
+    assert budget.reserve(alice.pk, REQUEST) is not None
 
 
-def test_what_was_set_aside_becomes_what_the_provider_counted(
+def test_what_was_reserved_becomes_what_the_provider_counted(
     as_alice: Client, alice: User, profession: Profession, provider: FakeOpenAI
 ) -> None:
     provider.default = Behaviour(text="A short text.", cached_tokens=7)

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
+from generation.model_request import ModelRequest
 from generation.models import Attempt, CandidateHealth
 from generation.upstream import candidates
 from generation.upstream.candidates import Choice
@@ -66,7 +67,7 @@ def test_the_query_of_a_base_address_stays_behind_the_path(provider: FakeOpenAI,
     async def scenario() -> None:
         clients = Clients()
         try:
-            async for _ in clients.stream(candidate, [{"role": "user", "content": "Count."}]):
+            async for _ in clients.stream(candidate, ModelRequest([{"role": "user", "content": "Count."}])):
                 pass
         finally:
             await clients.close()

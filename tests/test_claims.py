@@ -6,22 +6,29 @@ from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from accounts.models import User
-from generation import supervisor
+from generation import ending, supervisor
 from generation.log.memory import MemoryLog
 from generation.models import LEASE, Generation
 from generation.offload import offload
 from generation.process import Process
 from tests.conftest import ASYNC_UNSAFE
+from tests.kinds import KINDS
 from tests.waiting import run_async
 
 A_LITTLE = timedelta(seconds=2)
 
 
 @pytest.fixture
-def generation(transactional_db: None, alice: User) -> Generation:
-    return Generation.objects.create(user=alice, source=Generation.Source.AUTHORED, authored_text="One two three.")
+def generation(transactional_db: None, alice: User, settings: Settings) -> Generation:
+    settings.GENERATION_KINDS = KINDS
+    return authored(alice, "short")
+
+
+def authored(user: User, name: str) -> Generation:
+    return Generation.objects.create(user=user, kind="fixed", subject=name, source=Generation.Source.AUTHORED)
 
 
 def claimed_by(owner: str, generation: Generation) -> Generation:
@@ -77,8 +84,8 @@ def test_renewing_keeps_own_claims_and_says_which_are_lost(generation: Generatio
 
 def test_claims_given_back_are_free_at_once(generation: Generation) -> None:
     claimed_by("first", generation)
-    assert Generation.objects.release(owner="second") == 0
-    assert Generation.objects.release(owner="first") == 1
+    assert ending.release(owner="second") == 0
+    assert ending.release(owner="first") == 1
     assert list(Generation.objects.abandoned()) == [generation]
     assert claimed_by("second", generation).epoch == 2
 
@@ -107,8 +114,7 @@ def test_a_text_that_begins_just_when_the_last_renewal_ends_is_renewed_too(
     generation: Generation, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "RENEW_SECONDS", 0.01)
-    text = "word " * 600
-    following = Generation.objects.create(user=alice, source=Generation.Source.AUTHORED, authored_text=text)
+    following = authored(alice, "long")
 
     async def lease() -> datetime | None:
         return await offload(Generation.objects.values_list("lease_expires_at", flat=True).get, pk=following.pk)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from generation.model_request import ModelRequest
 from generation.upstream import CompletionEnd, chat
 from generation.upstream.candidates import Candidate
 from tests.fake_openai import Behaviour, FakeOpenAI
@@ -25,7 +26,7 @@ def write_five(provider: FakeOpenAI) -> list[str]:
         clients = chat.Clients()
         try:
             for number in range(5):
-                pieces = clients.stream(candidate, [{"role": "user", "content": str(number)}])
+                pieces = clients.stream(candidate, ModelRequest([{"role": "user", "content": str(number)}]))
                 ends += [piece.finish_reason async for piece in pieces if isinstance(piece, CompletionEnd)]
         finally:
             await clients.close()

@@ -15,7 +15,8 @@ from django.db import connection, transaction
 
 from accounts.models import User
 from accounts.tokens import create_token
-from generation.models import Generation, Message
+from generation.model_request import Message
+from generation.models import Generation
 from professions.models import Profession
 from tests.conftest import KEY, Server, ServerStarter
 from tests.crowd import Crowd

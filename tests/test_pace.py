@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
+from generation.model_request import ModelRequest
 from generation.pace import MERGE_SECONDS, TOGETHER_SECONDS, next_look
 from generation.upstream import CompletionEnd
 from generation.upstream.candidates import Candidate
@@ -43,7 +44,10 @@ def test_tokens_that_arrive_close_together_are_one_read_and_one_piece(provider: 
     async def scenario() -> list[str | CompletionEnd]:
         clients = Clients()
         try:
-            return [piece async for piece in clients.stream(candidate, [{"role": "user", "content": "Count."}])]
+            return [
+                piece
+                async for piece in clients.stream(candidate, ModelRequest([{"role": "user", "content": "Count."}]))
+            ]
         finally:
             await clients.close()
 

@@ -7,7 +7,8 @@ import pytest
 from django.http import HttpResponse
 
 from accounts.models import User
-from generation.models import Generation, Message
+from generation.model_request import Message
+from generation.models import Generation
 from generation.places import MOST_PLACES_OF_ONE_PERSON, Places
 from professions.models import Profession
 from tests.conftest import KEY, ServerStarter

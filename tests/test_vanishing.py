@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from accounts.models import User
-from generation.models import Generation, Message
+from generation.model_request import Message
+from generation.models import Generation
 from tests.client import Client, text_of
 from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import Behaviour, FakeOpenAI

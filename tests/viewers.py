@@ -32,6 +32,23 @@ async def read_on(process: Process, events: list[Event], generation: Generation,
         events.append(event)  # noqa: PERF401  # the caller looks at the list meanwhile
 
 
+def write(generation: Generation) -> Generation:
+    """Write a text to its end, and return its row."""
+
+    async def work() -> None:
+        process = Process()
+        process.open()
+        try:
+            process.supervisor.ensure(generation.pk)
+            await process.supervisor.wait_for_all()
+        finally:
+            await process.close()
+
+    run_async(work())
+    generation.refresh_from_db()
+    return generation
+
+
 def sweep_and_finish() -> None:
     """Take over what nobody writes, as a serving process does, until nothing is left."""
 

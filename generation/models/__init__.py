@@ -1,7 +1,7 @@
 from generation.models.attempt import Attempt, Spending
 from generation.models.candidate import CandidateHealth
 from generation.models.daily_tokens import DailyTokens, Whose
-from generation.models.generation import FINAL, FORGOTTEN, LEASE, MOST_TAKEOVERS, RENEW_SECONDS, Generation, Message
+from generation.models.generation import FINAL, FORGOTTEN, LEASE, MOST_TAKEOVERS, RENEW_SECONDS, Generation
 from generation.models.job import Job
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "DailyTokens",
     "Generation",
     "Job",
-    "Message",
     "Spending",
     "Whose",
 ]

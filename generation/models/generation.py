@@ -1,7 +1,7 @@
 import uuid
 from collections.abc import Collection
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from generation.cursor import Cursor
+from generation.model_request import ModelRequest
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -22,13 +23,6 @@ RENEW_SECONDS = 5.0
 MOST_TAKEOVERS = 2
 # A text that was given back and that nobody went on with for so long has no reader who would begin it.
 FORGOTTEN = timedelta(seconds=5)
-
-
-class Message(TypedDict):
-    """One message of a conversation, as chat completions take it."""
-
-    role: str
-    content: str
 
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
@@ -55,8 +49,21 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         given_back = Q(status=Generation.Status.PENDING, lease_owner__gt="", asked_at__lt=Now() - FORGOTTEN)
         return self.filter(given_back | _fit_for_takeover())
 
-    def claim(self, pk: uuid.UUID, *, owner: str) -> "Generation | None":
-        """Take the right to write this text under the next epoch; None when somebody else has it or it is finished.
+    def unclaimed(self) -> "GenerationQuerySet":
+        """Texts that no living producer writes."""
+        return self.filter(Q(status=Generation.Status.PENDING) | Q(pk__in=self.expired().values("pk")))
+
+    def worn_out(self) -> "GenerationQuerySet":
+        """Texts that were taken over as often as they may be."""
+        return self.filter(takeovers__gte=MOST_TAKEOVERS)
+
+    def owned_by(self, owner: str) -> "GenerationQuerySet":
+        return self.filter(status=Generation.Status.RUNNING, lease_owner=owner)
+
+    def claim(self, pk: uuid.UUID, *, owner: str, request: ModelRequest | None = None) -> "Generation | None":
+        """Take the right to write this text under the next epoch, and store how a model is to be asked for it.
+
+        Returns None when somebody else has it or it is finished.
 
         One conditional update, so of two processes that try at once only one gets it. The clock is the database's,
         because the processes may run on machines whose clocks differ.
@@ -74,42 +81,24 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
             lease_expires_at=Now() + LEASE,
             started_at=Now(),
             first_token_at=None,
+            **_columns_of(request),
         )
         return self.filter(pk=pk, lease_owner=owner).first() if claimed else None
-
-    def end_orphans(self) -> int:
-        """End the texts that no producer is to take over: cancelled ones, and those whose producers kept dying."""
-        cancelled = self.expired().filter(cancel_wanted=True)
-        failed = self.expired().filter(takeovers__gte=MOST_TAKEOVERS)
-        # SQLite takes the write lock for an update even where there is nothing to update; this runs every few seconds.
-        if not (cancelled.exists() or failed.exists()):
-            return 0
-        ended = {"epoch": F("epoch") + 1, "finished_at": Now()}
-        return cancelled.update(status=Generation.Status.CANCELLED, fault="cancelled", **ended) + failed.update(
-            status=Generation.Status.FAILED, fault="interrupted", **ended
-        )
 
     def expire_leases(self) -> int:
         """Free what the processes before this one left behind; the number of rows."""
         return self.filter(status=Generation.Status.RUNNING).update(lease_expires_at=Now() - LEASE)
 
     def renew(self, pks: Collection[uuid.UUID], *, owner: str) -> dict[uuid.UUID, bool]:
-        """Extend this owner's leases; those it still had, each with whether somebody wants it cancelled."""
-        own = self.filter(pk__in=pks, status=Generation.Status.RUNNING, lease_owner=owner)
+        """Extend this owner's leases; return those it still had, each with whether somebody wants it cancelled."""
+        own = self.owned_by(owner).filter(pk__in=pks)
         own.update(lease_expires_at=Now() + LEASE)
         return dict(own.values_list("pk", "cancel_wanted"))
 
-    def release(self, *, owner: str) -> int:
-        """Give all claims of an owner back, so that whoever looks next takes them; the number of rows.
-
-        A text that somebody wanted stopped ends here: its wish may have come while the process was leaving.
-        """
-        own = self.filter(lease_owner=owner, status=Generation.Status.RUNNING)
-        own.filter(cancel_wanted=True).update(
-            status=Generation.Status.CANCELLED, fault="cancelled", epoch=F("epoch") + 1, finished_at=Now()
-        )
+    def give_back(self) -> int:
+        """Make claimed texts wait for whoever looks next, and return their number."""
         # The owner stays: it tells a text that was begun from one that waits for its first reader.
-        return own.update(status=Generation.Status.PENDING, asked_at=Now() - FORGOTTEN)
+        return self.update(status=Generation.Status.PENDING, asked_at=Now() - FORGOTTEN)
 
     def restart(self, pk: uuid.UUID) -> bool:
         """Have a failed or cancelled text written again; False when it is neither."""
@@ -121,6 +110,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
                 # An author stood in for a model; it is the model's turn again.
                 source=Case(When(stood_in, then=Value(Generation.Source.MODEL)), default=F("source")),
                 authored_because=Case(When(stood_in, then=Value("")), default=F("authored_because")),
+                options=None,
                 text="",
                 fault="",
                 fault_detail="",
@@ -134,16 +124,11 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
             )
         )
 
-    def want_cancel(self, pk: uuid.UUID) -> None:
-        """Stop a text. One that no living producer writes ends here and now; else its producer sees the wish."""
-        unclaimed = Q(status=Generation.Status.PENDING) | Q(
-            status=Generation.Status.RUNNING, lease_expires_at__lt=Now()
-        )
-        stopped = self.filter(unclaimed, pk=pk).update(
-            status=Generation.Status.CANCELLED, fault="cancelled", epoch=F("epoch") + 1, finished_at=Now()
-        )
-        if not stopped:
-            self.unfinished().filter(pk=pk).update(cancel_wanted=True)
+
+def _columns_of(request: ModelRequest | None) -> dict[str, object]:
+    if request is None:
+        return {}
+    return {"messages": list(request.messages), "options": request.options, "only_model": request.only_model}
 
 
 def _fit_for_takeover() -> Q:
@@ -181,11 +166,13 @@ class Generation(models.Model):
     kind = models.CharField(
         _("kind"),
         max_length=32,
-        help_text=_("What the text is for; decides how its events look (generation/streams.py)."),
+        help_text=_("What the text is for: a name in the setting GENERATION_KINDS."),
     )
     source = models.CharField(_("source"), max_length=16, choices=Source)
     messages = models.JSONField(_("messages"), default=list, help_text=_("The conversation the model is given."))
-    authored_text = models.TextField(_("authored text"), blank=True, help_text=_("Replayed when no model writes."))
+    options = models.JSONField(
+        _("options"), null=True, blank=True, help_text=_("How the model is asked; empty until the text is claimed.")
+    )
     authored_because = models.CharField(_("authored because"), max_length=16, choices=AuthoredBecause, blank=True)
     only_model = models.CharField(
         _("only model"), max_length=120, blank=True, help_text=_("No other model may write this text.")
@@ -237,6 +224,11 @@ class Generation(models.Model):
     @property
     def is_final(self) -> bool:
         return self.status in FINAL
+
+    @property
+    def request(self) -> ModelRequest:
+        """How a model is asked for this text, as it was stored when the text was claimed."""
+        return ModelRequest(self.messages, only_model=self.only_model, **(self.options or {}))
 
     @property
     def seconds(self) -> float | None:

@@ -16,6 +16,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import transaction
 
+from generation.model_request import ModelRequest
 from generation.models import CandidateHealth
 from generation.models.candidate import Identity
 from generation.upstream.faults import LONGEST_GROWN_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Blames, UpstreamFault
@@ -55,6 +56,11 @@ def configured(*, only_model: str = "") -> list[Candidate]:
     if only_model:
         return list(_openai([only_model]))
     return [*_openai([settings.OPENAI_MODEL, *settings.OPENAI_FALLBACK_MODELS]), *_openrouter()]
+
+
+def for_request(request: ModelRequest) -> list[Candidate]:
+    """Return the candidates that may write a text, in order."""
+    return [one for one in configured(only_model=request.only_model) if one.model not in request.not_models]
 
 
 def all_of_use() -> list[Candidate]:

@@ -6,7 +6,7 @@ would retry by itself, out of sight; so its retries are off.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl
@@ -14,15 +14,13 @@ from urllib.parse import parse_qsl
 import httpx2
 import openai
 
-from generation.budget import MAX_COMPLETION_TOKENS
-from generation.models import Message
+from generation.model_request import ModelRequest
 from generation.pace import next_look
 from generation.upstream import Pieces
 from generation.upstream.candidates import Candidate
 from generation.upstream.decoder import Decoder
 from generation.upstream.faults import UpstreamFault, classify
 
-TEMPERATURE = 0.7
 CONNECT_SECONDS = 10.0
 # One provider connection for each text being written. Whoever comes above the bound is told so at once: waiting for
 # one would look like a slow provider, and it is not the provider's fault.
@@ -47,24 +45,14 @@ class Clients:
         self._clients: dict[tuple[str, str], openai.AsyncOpenAI] = {}
         self._asked = 0
 
-    async def stream(
-        self,
-        candidate: Candidate,
-        messages: Sequence[Message],
-        *,
-        max_tokens: int = MAX_COMPLETION_TOKENS,
-        response_format: Mapping[str, object] | None = None,
-    ) -> Pieces:
+    async def stream(self, candidate: Candidate, request: ModelRequest) -> Pieces:
         """Yield the pieces of one completion, then its CompletionEnd.
 
         Raises:
             UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
         """
-        wishes = _length_limit(candidate, max_tokens) | (
-            {"response_format": response_format} if response_format else {}
-        )
         with self._connection():
-            async with _response(self._client_for(candidate), candidate, messages, wishes) as response:
+            async with _response(self._client_for(candidate), candidate, request) as response:
                 async for piece in _decoded(_Body(response.http_response), request_id=_request_id(response)):
                     yield piece
 
@@ -106,10 +94,15 @@ def _new_client(candidate: Candidate) -> openai.AsyncOpenAI:
     )
 
 
-def _length_limit(candidate: Candidate, tokens: int) -> dict[str, object]:
+def _wishes(candidate: Candidate, request: ModelRequest) -> dict[str, object]:
     # OpenAI deprecated `max_tokens` and refuses it for some models; most other servers know nothing else.
-    name = "max_completion_tokens" if candidate.base_url.startswith(_OPENAI) else "max_tokens"
-    return {name: tokens}
+    length = "max_completion_tokens" if candidate.base_url.startswith(_OPENAI) else "max_tokens"
+    wishes: dict[str, object] = {length: request.max_tokens}
+    if request.temperature is not None:
+        wishes["temperature"] = request.temperature
+    if request.response_format is not None:
+        wishes["response_format"] = request.response_format
+    return wishes
 
 
 @contextmanager
@@ -123,7 +116,7 @@ def _faults_named() -> Iterator[None]:
 
 @asynccontextmanager
 async def _response(
-    client: openai.AsyncOpenAI, candidate: Candidate, messages: Sequence[Message], wishes: Mapping[str, object]
+    client: openai.AsyncOpenAI, candidate: Candidate, request: ModelRequest
 ) -> AsyncGenerator[Any, None]:
     """Yield the open event stream; a fault that happens inside is told which request it belongs to."""
     request_id, status = "", None
@@ -131,12 +124,11 @@ async def _response(
         with _faults_named():
             async with client.chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
                 model=candidate.model,
-                messages=messages,
+                messages=request.messages,
                 stream=True,
                 stream_options={"include_usage": True},
-                temperature=TEMPERATURE,
                 extra_headers={"Accept": "text/event-stream"},
-                extra_body=wishes,
+                extra_body=_wishes(candidate, request),
             ) as response:
                 request_id, status = _request_id(response), response.status_code
                 _insist_on_event_stream(response)

@@ -15,7 +15,8 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from generation.models import CandidateHealth, Message
+from generation.model_request import Message, ModelRequest
+from generation.models import CandidateHealth
 from generation.upstream import CompletionEnd, candidates
 from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.chat import Clients
@@ -104,7 +105,7 @@ async def _probe(candidate: Candidate, clients: Clients, *, until: float) -> Fin
 
 async def _stream(finding: Finding, clients: Clients) -> None:
     started = time.monotonic()
-    async for piece in clients.stream(finding.candidate, QUESTION, max_tokens=MOST_TOKENS):
+    async for piece in clients.stream(finding.candidate, ModelRequest(QUESTION, max_tokens=MOST_TOKENS)):
         if isinstance(piece, CompletionEnd):
             finding.reports_usage = piece.prompt_tokens is not None and piece.completion_tokens is not None
         elif finding.first_token_seconds is None:
@@ -118,9 +119,8 @@ async def _writes_json(
     text = ""
     try:
         async with asyncio.timeout_at(until):
-            async for piece in clients.stream(
-                candidate, QUESTION, max_tokens=MOST_TOKENS, response_format=response_format
-            ):
+            request = ModelRequest(QUESTION, max_tokens=MOST_TOKENS, response_format=response_format)
+            async for piece in clients.stream(candidate, request):
                 text += piece if isinstance(piece, str) else ""
         answer: object = json.loads(text)
     except (UpstreamFault, TimeoutError, ValueError):

@@ -25,20 +25,15 @@ from redis.exceptions import RedisError
 
 from accounts.models import User
 from accounts.tokens import create_token
-from generation import viewer
-from generation.models import Generation, Message
+from generation import check_text, viewer
+from generation.models import Generation
 from generation.process import Process
 from generation.upstream import candidates, probe
-from generation.upstream.authored import SECONDS_PER_PIECE, pieces_of
 from simulator import database
 from simulator.environment import Unusable, origin
 from web.hiding import without_secrets
 from web.logs import visible
 
-# Long enough to take a second or two when it is written word by word, so that a proxy that collects it shows.
-TEXT = "This text proves that words arrive one after the other. " * 12
-WRITING_SECONDS = len(list(pieces_of(TEXT))) * SECONDS_PER_PIECE
-QUESTION = [Message(role="user", content="Write one sentence of about fifteen words about a morning at work.")]
 SECONDS = 10.0
 # What is left of a check's time to end what it began, and to say so.
 TO_END_SECONDS = 3.0
@@ -278,7 +273,7 @@ def _proxy(address: str, seconds: float) -> Iterator[str]:
             ) from error
         except httpx2.HTTPError as error:
             raise Failed(f"{url} cannot be read: {error}. {_remedy(error)}") from error
-    if last - first < WRITING_SECONDS / 2:
+    if last - first < check_text.WRITING_SECONDS / 2:
         raise Failed(
             f"the text came all at once after {last:.1f} s: something in front of the site collects it. In nginx set "
             "proxy_buffering off, or let X-Accel-Buffering through; see deploy/nginx.conf."
@@ -353,4 +348,4 @@ def _somebody() -> Iterator[User]:
 
 def _text_for(user: User, *, by_model: bool) -> Generation:
     source = Generation.Source.MODEL if by_model else Generation.Source.AUTHORED
-    return Generation.objects.create(user=user, kind="verify", source=source, messages=QUESTION, authored_text=TEXT)
+    return Generation.objects.create(user=user, kind=check_text.NAME, source=source)
