@@ -128,8 +128,8 @@ class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
         "candidate",
         "works",
         "fault",
-        "strikes",
-        "left_alone_until",
+        "failures",
+        "cooling_until",
         "streams",
         "reports_usage",
         "writes_json_schema",
@@ -150,13 +150,13 @@ class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
 
     @admin.display(description=_("works"), boolean=True)
     def works(self, row: CandidateHealth) -> bool | None:
-        if row.is_left_alone:
+        if row.is_cooling_down:
             return False
-        return True if row.strikes == 0 else None
+        return True if row.failures == 0 else None
 
     @admin.action(description=_("Ask again at once, whatever they did"), permissions=["operate"])
     def ask_again(self, request: HttpRequest, rows: QuerySet[CandidateHealth]) -> None:
-        count = CandidateHealth.objects.filter(pk__in=rows).forget_faults()
+        count = CandidateHealth.objects.filter(pk__in=rows).recover_all()
         text = ngettext("%(count)d candidate is asked again.", "%(count)d candidates are asked again.", count)
         self.message_user(request, text % {"count": count})
 

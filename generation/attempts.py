@@ -111,7 +111,7 @@ class OngoingAttempt:
             raise
 
     async def end(self, result: Result) -> None:
-        """Note what became of it, unless that is known, and close the connection."""
+        """Record what became of it, unless that is known, and close the connection."""
         if self.result is None and self._pieces is not None:
             self.result = result
             self._seconds = time.monotonic() - self._started

@@ -29,7 +29,7 @@ START = Cursor(0, 0)
 
 
 def event_namer(generation_id: uuid.UUID) -> Callable[[Cursor], str]:
-    """Give what turns the positions in a generation into what a client sees of them.
+    """Return what turns the positions in a generation into what a client sees of them.
 
     That says which generation it is of: addresses show one after the other.
     """

@@ -37,7 +37,7 @@ def end_orphans() -> int:
 
 
 def release(*, owner: str) -> int:
-    """Give all claims of an owner back, so that whoever looks next takes them, and return their number.
+    """Release all claims of an owner, so that whoever looks next takes them, and return their number.
 
     A text that somebody wanted stopped ends here: its wish may have come while the process was leaving.
     """

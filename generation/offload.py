@@ -29,7 +29,7 @@ async def offload(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
 
 async def offload_to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do the same, and let a cancellation take effect only when it is done, so that it is never half done."""
+    """Run it as `offload` does; a cancellation takes effect only when it is done, so that it is never half done."""
     work = asyncio.ensure_future(offload(function, *args, **kwargs))
     try:
         return await asyncio.shield(work)
@@ -39,12 +39,12 @@ async def offload_to_the_end(function: Callable[P, T], *args: P.args, **kwargs: 
 
 
 async def offload_ahead(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do the same without queueing behind what viewers and producers wait for."""
+    """Run it as `offload` does, but not behind what viewers and producers wait for."""
     return await _run(_ahead_of_all, partial(function, *args, **kwargs))
 
 
 async def offload_job(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do the same for what takes long, where it keeps nobody else waiting."""
+    """Run it as `offload` does, where something that takes long keeps nobody else waiting."""
     return await _run(_for_jobs, partial(function, *args, **kwargs))
 
 

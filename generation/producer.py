@@ -227,7 +227,7 @@ class Producer:
         return {"finish_reason": "stop"}
 
     async def _on_reset(self) -> None:
-        """Take back what was shown, if anything was: the text begins again, under the next epoch."""
+        """Withdraw what was shown, if anything was: the text begins again, under the next epoch."""
         if not self.pieces:
             return
         epoch = self.generation.epoch

@@ -17,17 +17,17 @@ _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def frame(event_type: str, data: Mapping[str, object], *, event_id: str) -> bytes:
-    """Give one event. JSON escapes newlines, so the frame is always one `data:` line."""
+    """Return one event. JSON escapes newlines, so the frame is always one `data:` line."""
     return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{_one_line(data)}}}\n\n'.encode()
 
 
 def text_frame(event_type: str, text: str, *, event_id: str) -> bytes:
-    """Give the event `{"token": text}`, as `frame` does; almost all events are this one."""
+    """Return the event `{"token": text}`, as `frame` does; almost all events are this one."""
     return f'id: {event_id}\ndata: {{"type":"{event_type}","data":{{"token":{_one_line(text)}}}}}\n\n'.encode()
 
 
 def _one_line(data: object) -> str:
-    """Give data as JSON without what some clients take for line ends too, and JSON leaves as it is."""
+    """Return data as JSON without what some clients take for line ends too, and JSON leaves as it is."""
     json_text = _dumps(data)
     if json_text.isascii():
         return json_text
@@ -54,7 +54,7 @@ class _Events(StreamingHttpResponse):
 
 
 def stream_response(frames: AsyncGenerator[bytes, None]) -> StreamingHttpResponse:
-    """Give the response that sends these frames.
+    """Return the response that sends these frames.
 
     They are to begin with `release_request_resources`, so that an open stream holds neither thread nor database
     connection, and OPENING.
@@ -68,7 +68,7 @@ def headers_of_a_stream() -> HttpResponse:
 
 
 async def release_request_resources() -> None:
-    """Give back the thread and the database connections of the request that this coroutine runs in.
+    """Release the thread and the database connections of the request that this coroutine runs in.
 
     Under ASGI Django keeps one thread for each request until its response has been sent, and that thread keeps its
     connections: a thousand open streams would hold a thousand of both. So the connections are closed in that

@@ -1,4 +1,4 @@
-"""Looks at the rows of all open streams, many at a time.
+"""The rows of all open streams are looked at, many at a time.
 
 A viewer learns from the event log how its text grows. But the log may have lost the end, the producer may have died,
 the reader may have lost the right to read: only the row knows. It is asked for every viewer every LOOK_SECONDS, and

@@ -25,14 +25,14 @@ Write this task now. Let earlier decisions of the learner have consequences wher
 
 
 def system_message(profession: Profession, *, language: str, marker: str) -> Message:
-    """Give the message that a conversation begins with; `marker` encloses what learners hand in."""
+    """Return the message that a conversation begins with; `marker` encloses what learners hand in."""
     name = get_language_info(language)["name"]
     rules = _RULES.format(language=name, marker=marker)
     return Message(role="system", content=profession.system_prompt + "\n" + rules)
 
 
 def wish_for_task(brief: Brief, *, order: int, total: int) -> str:
-    """Give the words that ask for a task."""
+    """Return the words that ask for a task."""
     return _TASK.format(
         order=order,
         total=total,

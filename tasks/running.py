@@ -29,7 +29,7 @@ REPORT = "report"
 
 
 def profession_for(user: User, pk: int) -> Profession:
-    """Give a profession that is published, or that the learner is in the middle of; else raise Http404."""
+    """Return a profession that is published, or that the learner is in the middle of. Raises Http404."""
     running = Simulation.objects.visible_to(user).current().filter(profession=OuterRef("pk"))
     profession = Profession.objects.filter(Q(published=True) | Exists(running), pk=pk).first()
     if profession is None:
@@ -38,7 +38,7 @@ def profession_for(user: User, pk: int) -> Profession:
 
 
 def find(user: User, **lookup: object) -> Simulation:
-    """Give one of the learner's simulations with everything that is shown of it; else raise Http404."""
+    """Return one of the learner's simulations with everything that is shown of it. Raises Http404."""
     simulation = Simulation.objects.visible_to(user).with_everything().filter(**lookup).first()
     if simulation is None:
         raise Http404
@@ -46,7 +46,7 @@ def find(user: User, **lookup: object) -> Simulation:
 
 
 def open_simulation(*, user: User, profession: Profession, language: str) -> Simulation:
-    """Give the learner's current simulation of a profession, starting one if there is none."""
+    """Return the learner's current simulation of a profession, starting one if there is none."""
     current = Simulation.objects.visible_to(user).current().filter(profession=profession)
     if not current.exists():
         with suppress(IntegrityError):  # another request of the same learner was first
@@ -109,7 +109,7 @@ def too_long(answer: str) -> Promise | None:
 
 
 def submit(*, user: User, task_id: int, answer: str) -> Generation:
-    """Store an answer and give the text that follows it: the next task's, or the report's.
+    """Store an answer and return the text that follows it: the next task's, or the report's.
 
     Handing in the same answer again gives the same text again.
 
@@ -189,7 +189,7 @@ def again_if_failed(generation: Generation) -> Generation:
 
 
 def hand_over(*, guest: User, user: User, **_kwargs: object) -> None:
-    """Give a guest's simulations to the account the guest logged in to.
+    """Hand a guest's simulations over to the account the guest logged in to.
 
     Where the account is in the middle of the same profession, the guest's run goes into its history.
     """

@@ -1,4 +1,4 @@
-"""Which key and which model are asked, in which order, and who is left alone for how long."""
+"""Which key and which model are asked, in which order, and who cools down for how long."""
 
 from datetime import timedelta
 
@@ -77,7 +77,7 @@ def test_the_query_of_a_base_address_stays_behind_the_path(provider: FakeOpenAI,
     assert (request.path, request.query) == ("/v1/chat/completions", "api-version=2025-01-01&empty=")
 
 
-def test_four_candidates_fail_in_four_ways_and_each_is_left_alone_for_its_own_time(
+def test_four_candidates_fail_in_four_ways_and_each_is_cooling_down_for_its_own_time(
     start_own_server: ServerStarter, profession: Profession, provider: FakeOpenAI
 ) -> None:
     server = start_own_server(
@@ -99,16 +99,16 @@ def test_four_candidates_fail_in_four_ways_and_each_is_left_alone_for_its_own_ti
     assert asked(provider) == everybody, "each once: the SDK retries nothing by itself"
     now = timezone.now()
     seconds = {
-        row.identity: round((row.left_alone_until - now).total_seconds())
-        for row in CandidateHealth.objects.exclude(left_alone_until=None)
-        if row.left_alone_until is not None
+        row.identity: round((row.cooling_until - now).total_seconds())
+        for row in CandidateHealth.objects.exclude(cooling_until=None)
+        if row.cooling_until is not None
     }
     expected = dict(zip((one.identity for one in _configured()), (600, 90, 5, 5), strict=False))
     assert seconds.keys() == expected.keys()
     assert all(expected[one] - 6 <= seconds[one] <= expected[one] for one in expected)
 
     CandidateHealth.objects.filter(fault__in=["provider_error", "provider_timeout"]).update(
-        left_alone_until=now + timedelta(minutes=5)
+        cooling_until=now + timedelta(minutes=5)
     )
     ask(server, second, profession)
     assert asked(provider)[5:] == [(ROUTER_KEY, "three")], "the others are not asked again before their time"
@@ -133,7 +133,7 @@ def test_a_provider_that_cannot_be_reached_is_asked_once_and_the_second_one_writ
     unreached, answered = Attempt.objects.order_by("number")
     assert (unreached.fault, unreached.tokens, unreached.http_status) == ("provider_unreachable", 0, None)
     assert answered.outcome == "completed"
-    assert CandidateHealth.objects.filter(provider="openai", strikes=1).count() == 4
+    assert CandidateHealth.objects.filter(provider="openai", failures=1).count() == 4
 
 
 def test_no_more_candidates_are_tried_than_the_operator_allows(
@@ -149,7 +149,7 @@ def fail_a_while_ago(server: Server, token: str, profession: Profession, provide
     """Have the first candidate fail, long enough ago to be tried out again."""
     provider.script(Behaviour(status=Refusal.SERVER_ERROR))
     ask(server, token, profession)
-    CandidateHealth.objects.exclude(strikes=0).update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    CandidateHealth.objects.exclude(failures=0).update(cooling_until=timezone.now() - timedelta(seconds=1))
 
 
 def test_after_its_time_one_request_tries_a_candidate_out_and_the_others_do_not_wait_for_it(
@@ -160,17 +160,17 @@ def test_after_its_time_one_request_tries_a_candidate_out_and_the_others_do_not_
     provider.route(Behaviour(hold_after=1), model="gpt-4o-mini")
 
     path = f"/api/tasks/profession/{profession.pk}/current/stream"
-    with Client(server.url, token=second) as client, client.stream(path) as trial:
-        trial.until("token")
+    with Client(server.url, token=second) as client, client.stream(path) as probe:
+        probe.until("token")
         ask(server, third, profession)
         assert [model for _, model in asked(provider)[2:]] == ["gpt-4o-mini", "gpt-4.1-mini-2025-04-14"]
         provider.release()
-        trial.until("done")
+        probe.until("done")
     trusted = CandidateHealth.objects.get(model="gpt-4o-mini")
-    assert (trusted.strikes, trusted.left_alone_until, trusted.fault) == (0, None, "")
+    assert (trusted.failures, trusted.cooling_until, trusted.fault) == (0, None, "")
 
 
-def test_a_trial_that_a_person_stops_teaches_nothing(
+def test_a_probe_that_a_person_stops_teaches_nothing(
     server: Server, profession: Profession, provider: FakeOpenAI
 ) -> None:
     first, second, third = tokens_of_new_learners(3)
@@ -178,11 +178,11 @@ def test_a_trial_that_a_person_stops_teaches_nothing(
     provider.script(Behaviour(hold_after=1))
     with (
         Client(server.url, token=second) as client,
-        client.stream(f"/api/tasks/profession/{profession.pk}/current/stream") as trial,
+        client.stream(f"/api/tasks/profession/{profession.pk}/current/stream") as probe,
     ):
-        generation = trial.until("token")[0]["data"]["generation_id"]
+        generation = probe.until("token")[0]["data"]["generation_id"]
         client.post(f"/api/generations/{generation}/cancel")
-    assert CandidateHealth.objects.get(model="gpt-4o-mini").strikes == 1
+    assert CandidateHealth.objects.get(model="gpt-4o-mini").failures == 1
     ask(server, third, profession)
     assert asked(provider)[-1][1] == "gpt-4o-mini", "the next one may try it out"
     assert Attempt.objects.get(generation=generation).outcome == "stopped"
@@ -209,9 +209,9 @@ def test_which_pauses_grow(code: str) -> None:
     for _ in range(2):
         candidates.record_outcome(Choice(candidate), UpstreamFault(code, "no"))
         for row in CandidateHealth.objects.of([candidate.identity]):
-            assert row.left_alone_until is not None
-            pauses.append(round((row.left_alone_until - timezone.now()).total_seconds()))
-        CandidateHealth.objects.update(left_alone_until=timezone.now() - timedelta(seconds=1))
+            assert row.cooling_until is not None
+            pauses.append(round((row.cooling_until - timezone.now()).total_seconds()))
+        CandidateHealth.objects.update(cooling_until=timezone.now() - timedelta(seconds=1))
     assert pauses == (growing | constant).get(code, [])
 
 
@@ -233,20 +233,20 @@ def test_pauses_grow_with_each_fault_in_a_row_and_a_burst_counts_once() -> None:
         for _ in range(3):
             candidates.blame(candidate, UpstreamFault("provider_error", "no"))
         row = CandidateHealth.objects.get()
-        assert row.left_alone_until is not None
-        pauses.append(round((row.left_alone_until - timezone.now()).total_seconds()))
-        CandidateHealth.objects.update(left_alone_until=timezone.now() - timedelta(seconds=1))
+        assert row.cooling_until is not None
+        pauses.append(round((row.cooling_until - timezone.now()).total_seconds()))
+        CandidateHealth.objects.update(cooling_until=timezone.now() - timedelta(seconds=1))
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
 @override_settings(**THREE)
 @pytest.mark.django_db
 @pytest.mark.parametrize(("said", "seconds"), [(0, 1), (90, 90), (86_400, 3600)])
-def test_a_provider_is_left_alone_for_as_long_as_it_says_up_to_an_hour(said: float, seconds: float) -> None:
+def test_a_provider_is_cooling_down_for_as_long_as_it_says_up_to_an_hour(said: float, seconds: float) -> None:
     candidates.blame(candidates.configured()[0], UpstreamFault("rate_limited", "no", retry_after=said))
     row = CandidateHealth.objects.get()
-    assert row.left_alone_until is not None
-    assert (row.left_alone_until - timezone.now()).total_seconds() == pytest.approx(seconds, abs=0.9)
+    assert row.cooling_until is not None
+    assert (row.cooling_until - timezone.now()).total_seconds() == pytest.approx(seconds, abs=0.9)
 
 
 @override_settings(**THREE)
@@ -266,20 +266,20 @@ def test_each_fault_speaks_against_exactly_those_its_row_in_the_table_names(code
     }
     choice = Choice(candidates.configured()[0])
     candidates.record_outcome(choice, UpstreamFault(code, "no"))
-    blamed = {(one.provider, one.key, one.model) for one in candidates.configured() if _is_left_alone(one)}
+    blamed = {(one.provider, one.key, one.model) for one in candidates.configured() if _is_cooling_down(one)}
     assert blamed == expected.get(code, set())
 
 
-def _is_left_alone(candidate: candidates.Candidate) -> bool:
-    return any(row.is_left_alone for row in CandidateHealth.objects.of([candidate.identity]))
+def _is_cooling_down(candidate: candidates.Candidate) -> bool:
+    return any(row.is_cooling_down for row in CandidateHealth.objects.of([candidate.identity]))
 
 
 @override_settings(**THREE)
 @pytest.mark.django_db
-def test_only_one_of_two_gets_the_trial() -> None:
+def test_only_one_of_two_gets_the_probe() -> None:
     first, *others = candidates.configured()
     candidates.blame(first, UpstreamFault("provider_error", "no"))
-    CandidateHealth.objects.update(left_alone_until=timezone.now() - timedelta(seconds=1))
+    CandidateHealth.objects.update(cooling_until=timezone.now() - timedelta(seconds=1))
     with transaction.atomic():
         taken = [candidates.choose([first, *others]) for _ in range(2)]
     assert [choice and choice.candidate for choice in taken] == [first, others[0]]

@@ -90,7 +90,7 @@ def test_a_text_that_never_ends_is_cut_off_by_the_clock(
     provider.wait_for(lambda fake: fake.requests[0].disconnected)
     assert len(provider.requests) == 1, "there was no time for another"
     assert Attempt.objects.get().fault == "took_too_long"
-    assert not CandidateHealth.objects.exclude(strikes=0).exists(), "it wrote as fast as it could"
+    assert not CandidateHealth.objects.exclude(failures=0).exists(), "it wrote as fast as it could"
 
 
 def test_a_learner_waits_no_longer_than_one_text_may_take_however_many_candidates_are_silent(

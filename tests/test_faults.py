@@ -23,7 +23,7 @@ ONE_KEY = {(1, model) for model in MODELS}
 
 @dataclass(frozen=True)
 class Case:
-    """A fault, its code, and who is left alone for how many seconds."""
+    """A fault, its code, and who cools down for how many seconds."""
 
     behaviour: Behaviour
     code: str
@@ -82,18 +82,18 @@ def with_two_keys(_two_keys: Server, provider: FakeOpenAI, alice_token: str) -> 
 
 
 def left_alone() -> dict[tuple[int, str], float]:
-    """Give for how many seconds from now each candidate is left alone, by number of the key and model."""
+    """Return for how many seconds from now each candidate cools down, by number of the key and model."""
     numbers = {key_id(KEY): 1, key_id(SECOND_KEY): 2}
     now = timezone.now()
     return {
-        (numbers[row.key_id], row.model): (row.left_alone_until - now).total_seconds()
+        (numbers[row.key_id], row.model): (row.cooling_until - now).total_seconds()
         for row in CandidateHealth.objects.all()
-        if row.left_alone_until is not None
+        if row.cooling_until is not None
     }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_followed_by_a_whole_text_and_only_whom_it_speaks_against_is_left_alone(
+def test_a_fault_is_followed_by_a_whole_text_and_only_whom_it_speaks_against_is_cooling_down(
     with_two_keys: Client, transactional_db: None, profession: Profession, provider: FakeOpenAI, name: str
 ) -> None:
     case = FAULTS[name]
@@ -172,7 +172,7 @@ def test_a_key_in_the_providers_reason_is_taken_out(
     assert "Incorrect API key provided" in detail
     assert KEY[:5] not in detail
     assert KEY[-4:] not in detail
-    said = set(CandidateHealth.objects.exclude(strikes=0).values_list("detail", flat=True))
+    said = set(CandidateHealth.objects.exclude(failures=0).values_list("detail", flat=True))
     assert said == {"status 401, code invalid_api_key, param None"}, "a provider's words may quote a learner's"
 
 

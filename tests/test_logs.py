@@ -133,7 +133,7 @@ def test_one_grep_tells_what_became_of_a_class_whose_key_was_withdrawn(
         "attempt 1 of 3: openai key 1 gpt-4o-mini",
         "attempt 1 of 3 failed: provider_unauthorized (status 401, code invalid_api_key, param None), "
         "openai key 1 gpt-4o-mini",
-        "openai key 1 gpt-4o-mini: this key with every model is left alone for 600 s because of provider_unauthorized",
+        "openai key 1 gpt-4o-mini: this key with every model cools down for 600 s because of provider_unauthorized",
         *[shown] * 4,
     ]
     assert len(provider.requests) == 1

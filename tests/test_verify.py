@@ -338,10 +338,10 @@ def test_staff_verify_candidates_in_the_admin_and_have_them_asked_again(
     assert KEY not in page
     able, refused = CandidateHealth.objects.filter(model__in=MODELS[:2]).order_by("-model")
     assert (able.streams, able.reports_usage, able.writes_json_schema, able.writes_json_object) == (True,) * 4
-    assert (refused.streams, refused.fault, refused.strikes) == (False, "model_not_available", 1)
+    assert (refused.streams, refused.fault, refused.failures) == (False, "model_not_available", 1)
 
     assert "1 candidate is asked again." in act_in_admin(server, staff, "ask_again", chosen)
-    assert not CandidateHealth.objects.exclude(strikes=0).exists()
+    assert not CandidateHealth.objects.exclude(failures=0).exists()
 
 
 def act_in_admin(server: Server, staff: User, action: str, rows: list[str]) -> str:

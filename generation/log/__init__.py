@@ -34,23 +34,23 @@ class EventLog(Protocol):
         """Add text. Text of an epoch that is over is dropped."""
 
     def end(self, generation_id: uuid.UUID, epoch: int) -> None:
-        """Say that the row holds the end. Called after the row was saved, never before."""
+        """Announce that the row holds the end. Called after the row was saved, never before."""
 
     def leave(self, generation_id: uuid.UUID, epoch: int) -> None:
         """Stop writing without an end: another process goes on."""
 
     def follow(self, generation_id: uuid.UUID) -> AbstractContextManager[Channel]:
-        """Give the channel of a text, alive as long as somebody follows or writes it."""
+        """Yield the channel of a text, alive as long as somebody follows or writes it."""
 
     def ask_to_cancel(self, generation_id: uuid.UUID, owner: str) -> None:
         """Tell the process that writes a text that it is to stop."""
 
     def wake_all(self) -> None:
-        """Have every viewer of this process look up."""
+        """Wake every viewer of this process."""
 
 
 def make_log(owner: str) -> EventLog:
-    """Give the log that the settings ask for; `owner` names this process among its like."""
+    """Return the log that the settings ask for; `owner` names this process among its like."""
     if settings.REDIS_URL:
         from generation.log.redis import RedisLog
 

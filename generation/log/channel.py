@@ -37,7 +37,7 @@ class Channel:
         self.wake()
 
     def since(self, seq: int, *, most: int = sys.maxsize) -> str:
-        """Give the text behind the first `seq` characters, at most so many."""
+        """Return the text behind the first `seq` characters, at most so many."""
         if seq >= self.length:
             return ""
         first = bisect_right(self._starts, seq) - 1
@@ -47,7 +47,7 @@ class Channel:
         return text[start : start + most]
 
     def wake(self) -> None:
-        """Tell everybody who waits that there is something to look at."""
+        """Wake everybody who waits in `changed`."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():

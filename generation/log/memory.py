@@ -32,10 +32,10 @@ class MemoryLog:
         channel = self._channels[generation_id]
         if epoch == channel.epoch:
             channel.end()
-        self.let_go(generation_id)
+        self.release(generation_id)
 
     def leave(self, generation_id: uuid.UUID, epoch: int) -> None:
-        self.let_go(generation_id)
+        self.release(generation_id)
 
     @contextmanager
     def follow(self, generation_id: uuid.UUID) -> Iterator[Channel]:
@@ -43,7 +43,7 @@ class MemoryLog:
         try:
             yield channel
         finally:
-            self.let_go(generation_id)
+            self.release(generation_id)
 
     def ask_to_cancel(self, generation_id: uuid.UUID, owner: str) -> None:
         """Do nothing: what this process does not write, nobody writes."""
@@ -53,11 +53,11 @@ class MemoryLog:
             channel.wake()
 
     def hold(self, generation_id: uuid.UUID) -> Channel:
-        """Give a channel that stays until it is let go as often as it was held."""
+        """Return a channel that stays until it is released as often as it was held."""
         self._users[generation_id] = self._users.get(generation_id, 0) + 1
         return self._channels.setdefault(generation_id, Channel())
 
-    def let_go(self, generation_id: uuid.UUID) -> None:
+    def release(self, generation_id: uuid.UUID) -> None:
         self._users[generation_id] -= 1
         if not self._users[generation_id]:
             del self._users[generation_id], self._channels[generation_id]

@@ -146,7 +146,7 @@ class RedisLog:
         """Stop sending a text in one epoch; a later one stays."""
         if self._outgoing.get(generation_id) is outgoing:
             del self._outgoing[generation_id]
-            self._local.let_go(generation_id)
+            self._local.release(generation_id)
 
     def _send_soon(self, generation_id: uuid.UUID, *, urgent: bool) -> None:
         self._dirty.add(generation_id)
@@ -197,7 +197,7 @@ class RedisLog:
                 self._dirty.add(key)
 
     async def _note_as_sent(self, key: uuid.UUID, outgoing: _Outgoing, plan: "_Plan", answers: list[object]) -> None:
-        """Note what Redis has taken; raises the error with which it refused anything else than the order."""
+        """Record what Redis has taken. Raises the error with which it refused anything else than the order."""
         refused = [answer for answer in answers if isinstance(answer, Exception)]
         for error in refused:
             if OUT_OF_ORDER not in str(error):
@@ -212,7 +212,7 @@ class RedisLog:
             self._forget(key, outgoing)
 
     async def _is_fenced(self, key: uuid.UUID, epoch: int) -> bool:
-        """Say whether an entry was refused because a later epoch is there, and not because it is there itself."""
+        """Return whether an entry was refused because a later epoch is there, and not because it is there itself."""
         last: Any = await self._redis.xrevrange(_stream(key), count=1)
         return bool(last) and _position(last[0][0]).epoch > epoch
 
@@ -286,7 +286,7 @@ class RedisLog:
                 _take(channel, _position(entry_id), fields)
         finally:
             channel.wake()
-            self._local.let_go(generation_id)
+            self._local.release(generation_id)
 
     # Both
 

@@ -6,8 +6,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-# Further faults in a row make no difference.
-MOST_STRIKES = 20
+# Further failures in a row make no difference.
+MOST_FAILURES = 20
 
 
 class Identity(NamedTuple):
@@ -29,18 +29,20 @@ class CandidateHealthQuerySet(models.QuerySet["CandidateHealth"]):
         return {row.identity: row for row in self}
 
     def recover(self, identity: Identity) -> None:
-        """Trust a candidate again that has just shown that it works."""
-        self.of([identity]).exclude(strikes=0).update(
-            strikes=0, fault="", detail="", left_alone_until=None, probed_until=None
+        """Close the circuit of a candidate that has just answered."""
+        self.of([identity]).exclude(failures=0).update(
+            failures=0, fault="", detail="", cooling_until=None, probed_until=None
         )
 
-    def forget_faults(self) -> int:
-        """Have the candidates asked again at once, whatever they did; the number of those that were left alone."""
-        return self.exclude(strikes=0).update(strikes=0, fault="", detail="", left_alone_until=None, probed_until=None)
+    def recover_all(self) -> int:
+        """Close all circuits, so that the candidates are asked at once; return how many were not closed."""
+        return self.exclude(failures=0).update(failures=0, fault="", detail="", cooling_until=None, probed_until=None)
 
 
 class CandidateHealth(models.Model):
-    """What is known of one candidate: until when it is left alone and why, and what it can do.
+    """What is known of one candidate: its circuit breaker, and what it can do.
+
+    After a failure it cools down, then one request probes it, and when that is answered it has recovered.
 
     In the database and not in a cache, so that all processes share it with Redis and without, it outlives a restart,
     and staff see it.
@@ -52,12 +54,12 @@ class CandidateHealth(models.Model):
 
     fault = models.CharField(_("last fault"), max_length=64, blank=True)
     detail = models.TextField(_("status and code"), blank=True, help_text=_("Its words stand with the attempt."))
-    strikes = models.PositiveSmallIntegerField(
-        _("strikes"), default=0, help_text=_("Faults in a row; the longer the row, the longer it is left alone.")
+    failures = models.PositiveSmallIntegerField(
+        _("failures"), default=0, help_text=_("The more, the longer it cools down.")
     )
-    left_alone_until = models.DateTimeField(_("left alone until"), null=True, blank=True)
+    cooling_until = models.DateTimeField(_("cooling down until"), null=True, blank=True)
     probed_until = models.DateTimeField(
-        _("probed until"), null=True, blank=True, help_text=_("One request is trying it out until then.")
+        _("probed until"), null=True, blank=True, help_text=_("One request probes it until then.")
     )
 
     verified_at = models.DateTimeField(_("verified"), null=True, blank=True)
@@ -83,31 +85,33 @@ class CandidateHealth(models.Model):
         return Identity(self.provider, self.key_id, self.model)
 
     @property
-    def is_left_alone(self) -> bool:
-        return self.left_alone_until is not None and self.left_alone_until > timezone.now()
+    def is_cooling_down(self) -> bool:
+        return self.cooling_until is not None and self.cooling_until > timezone.now()
 
-    def strike(self, fault: str, detail: str, *, pause_seconds: float, growing: bool, longest_seconds: float) -> float:
-        """Note a fault and leave the candidate alone; the pause that follows, in seconds.
+    def record_failure(
+        self, fault: str, detail: str, *, cooldown_seconds: float, growing: bool, longest_seconds: float
+    ) -> float:
+        """Record a failure, and return for how many seconds the candidate cools down.
 
-        Faults of requests that were under way when it was left alone already do not make the pause longer: a
-        classroom that fails at once is one failure.
+        Failures of requests that were under way when it was cooling down already do not make that longer: a classroom
+        that fails at once is one failure.
         """
         now = timezone.now()
-        if not self.is_left_alone:
-            self.strikes = min(self.strikes + 1, MOST_STRIKES)
+        if not self.is_cooling_down:
+            self.failures = min(self.failures + 1, MOST_FAILURES)
         if growing:
-            pause_seconds = min(longest_seconds, pause_seconds * 2.0 ** (self.strikes - 1))
-        until = now + timedelta(seconds=pause_seconds)
-        self.left_alone_until = max(self.left_alone_until or until, until)
+            cooldown_seconds = min(longest_seconds, cooldown_seconds * 2.0 ** (self.failures - 1))
+        until = now + timedelta(seconds=cooldown_seconds)
+        self.cooling_until = max(self.cooling_until or until, until)
         self.fault, self.detail, self.probed_until = fault, detail, None
-        self.save(update_fields=["strikes", "left_alone_until", "fault", "detail", "probed_until"])
-        return (self.left_alone_until - now).total_seconds()
+        self.save(update_fields=["failures", "cooling_until", "fault", "detail", "probed_until"])
+        return (self.cooling_until - now).total_seconds()
 
-    def take_probe(self, *, seconds: float) -> datetime | None:
-        """Take the right to try the candidate out and say until when; None when another request has it."""
+    def start_probe(self, *, seconds: float) -> datetime | None:
+        """Take the right to probe the candidate, and return until when; None when another request has it."""
         now = timezone.now()
         free = Q(probed_until=None) | Q(probed_until__lt=now)
-        unchanged = Q(left_alone_until=self.left_alone_until)
+        unchanged = Q(cooling_until=self.cooling_until)
         until = now + timedelta(seconds=seconds)
         taken = CandidateHealth.objects.filter(free & unchanged, pk=self.pk).update(probed_until=until)
         return until if taken else None

@@ -43,7 +43,7 @@ class _Owner(TypedDict):
 
 
 class DailyTokens(models.Model):
-    """Tokens of one day (UTC) that are spent or set aside: one person's, or without a person all guests' or the whole
+    """Tokens of one day (UTC) that are spent or reserved: one person's, or without a person all guests' or the whole
     site's."""
 
     day = models.DateField(_("day"))

@@ -101,7 +101,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return self.update(status=Generation.Status.PENDING, asked_at=Now() - FORGOTTEN)
 
     def restart(self, pk: uuid.UUID) -> bool:
-        """Have a failed or cancelled text written again; False when it is neither."""
+        """Make a failed or cancelled text wait to be written again; return False when it is neither."""
         because = Generation.AuthoredBecause
         stood_in = Q(authored_because__in=[because.NO_CANDIDATE, because.BUDGET])
         return bool(
@@ -156,7 +156,7 @@ class Generation(models.Model):
 
     class AuthoredBecause(models.TextChoices):
         NO_MODEL = "no_model", _("no model is configured")
-        NO_CANDIDATE = "no_candidate", _("no model could be had")
+        NO_CANDIDATE = "no_candidate", _("no model was available")
         BUDGET = "budget", _("the day's tokens are used up")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

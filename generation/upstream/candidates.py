@@ -1,7 +1,7 @@
-"""Candidates: each key with each model, in the order in which they are tried, and whom to leave alone for a while.
+"""Candidates: each key with each model, in the order in which they are tried, each with a circuit breaker.
 
-First choice with every key, then the next model with every key, then the second provider. Who failed is left alone
-for as long as its fault says (faults.py). When that time is over one request tries it out; the others go on without
+First choice with every key, then the next model with every key, then the second provider. Who failed cools
+down for as long as its fault says (faults.py). When that time is over one request probes it; the others go on without
 it until that is known.
 """
 
@@ -19,7 +19,7 @@ from django.db import transaction
 from generation.model_request import ModelRequest
 from generation.models import CandidateHealth
 from generation.models.candidate import Identity
-from generation.upstream.faults import LONGEST_GROWN_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Blames, UpstreamFault
+from generation.upstream.faults import LONGEST_COOLDOWN_SECONDS, LONGEST_GROWN_COOLDOWN_SECONDS, Blames, UpstreamFault
 
 logger = logging.getLogger("generation.upstream.candidates")
 
@@ -45,12 +45,12 @@ class Candidate:
 
 @functools.cache
 def key_id(key: str) -> str:
-    """Give a fingerprint that tells keys apart and gives nothing away."""
+    """Return a fingerprint that tells keys apart and gives nothing away."""
     return hmac.digest(settings.SECRET_KEY.encode(), key.encode(), hashlib.sha256).hex()[:12]
 
 
 def configured(*, only_model: str = "") -> list[Candidate]:
-    """Give all candidates in order; with `only_model` those of that model, whether or not learners get it."""
+    """Return all candidates in order; with `only_model` those of that model, whether or not learners get it."""
     if only_model and only_model == settings.OPENROUTER_MODEL:
         return list(_openrouter())
     if only_model:
@@ -64,13 +64,13 @@ def for_request(request: ModelRequest) -> list[Candidate]:
 
 
 def all_of_use() -> list[Candidate]:
-    """Give the candidates for learners, and those that only variants ask."""
+    """Return the candidates for learners, and those that only variants ask."""
     variants = [one for model in settings.VARIANT_MODELS for one in configured(only_model=model)]
     return list(dict.fromkeys([*configured(), *variants]))
 
 
 def find(identity: Identity) -> Candidate | None:
-    """Give the configured candidate that a row is about; None when its key or model is gone."""
+    """Return the configured candidate that a row is about; None when its key or model is gone."""
     return next((one for one in all_of_use() if one.identity == identity), None)
 
 
@@ -101,7 +101,7 @@ def _openrouter() -> Iterator[Candidate]:
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A candidate to ask now. `probed_until`: it failed before, and until then this request may find out whether it
-    still does, and no other. `is_outage`: half of all candidates or more are left alone or on trial.
+    still does, and no other. `is_outage`: half of all candidates or more are cooling down or being probed.
     """
 
     candidate: Candidate
@@ -110,8 +110,8 @@ class Choice:
 
 
 def choose(candidates: list[Candidate], *, tried: Collection[Candidate] = ()) -> Choice | None:
-    """Give the first candidate that was not tried and is not left alone; None when there is none."""
-    known = CandidateHealth.objects.exclude(strikes=0).by_identity()
+    """Return the first candidate that was not tried and is not cooling down; None when there is none."""
+    known = CandidateHealth.objects.exclude(failures=0).by_identity()
     troubled = sum(candidate.identity in known for candidate in candidates)
     is_outage = troubled * 2 >= len(candidates)
     for candidate in candidates:
@@ -120,19 +120,19 @@ def choose(candidates: list[Candidate], *, tried: Collection[Candidate] = ()) ->
         health = known.get(candidate.identity)
         if health is None:
             return Choice(candidate, is_outage=is_outage)
-        if not health.is_left_alone and (until := health.take_probe(seconds=settings.LLM_TIMEOUT_SECONDS)):
+        if not health.is_cooling_down and (until := health.start_probe(seconds=settings.LLM_TIMEOUT_SECONDS)):
             return Choice(candidate, probed_until=until, is_outage=is_outage)
     return None
 
 
 def last_fault(candidates: list[Candidate]) -> str:
-    """Give why the first of these candidates is left alone; an empty string when nothing is known of it."""
-    known = CandidateHealth.objects.exclude(strikes=0).by_identity()
+    """Return why the first of these candidates is cooling down; an empty string when nothing is known of it."""
+    known = CandidateHealth.objects.exclude(failures=0).by_identity()
     return next((known[one.identity].fault for one in candidates if one.identity in known), "")
 
 
 def blame(candidate: Candidate, fault: UpstreamFault) -> None:
-    """Leave alone whom a fault speaks against."""
+    """Let those cool down whom a fault speaks against."""
     blamed = _blamed(candidate, fault.fault.blames)
     if not blamed:
         return
@@ -142,24 +142,26 @@ def blame(candidate: Candidate, fault: UpstreamFault) -> None:
             [CandidateHealth(**identity._asdict()) for identity in identities], ignore_conflicts=True
         )
         rows = CandidateHealth.objects.of(identities).order_by("pk").select_for_update()
-        pauses = [_strike(row, fault) for row in rows]
+        cooldowns = [_record_failure(row, fault) for row in rows]
     logger.warning(
-        "[STREAMING] %s: %s is left alone for %.0f s because of %s",
+        "[STREAMING] %s: %s cools down for %.0f s because of %s",
         candidate,
         fault.fault.blames.value,
-        max(pauses),
+        max(cooldowns),
         fault.code,
     )
 
 
-def _strike(row: CandidateHealth, fault: UpstreamFault) -> float:
+def _record_failure(row: CandidateHealth, fault: UpstreamFault) -> float:
     said = fault.retry_after
-    return row.strike(
+    return row.record_failure(
         fault.code,
         fault.label or fault.code,
-        pause_seconds=fault.fault.pause_seconds if said is None else min(max(said, 1.0), LONGEST_PAUSE_SECONDS),
+        cooldown_seconds=fault.fault.cooldown_seconds
+        if said is None
+        else min(max(said, 1.0), LONGEST_COOLDOWN_SECONDS),
         growing=fault.fault.growing and said is None,
-        longest_seconds=LONGEST_GROWN_PAUSE_SECONDS,
+        longest_seconds=LONGEST_GROWN_COOLDOWN_SECONDS,
     )
 
 
@@ -177,7 +179,7 @@ def _blamed(candidate: Candidate, blames: Blames) -> list[Candidate]:
 
 
 def record_outcome(choice: Choice, fault: UpstreamFault | None) -> None:
-    """Learn from how a candidate did: who failed is left alone, who was on trial and answered is trusted again."""
+    """Record how a candidate did: after a failure it cools down, and when a probe is answered it has recovered."""
     if fault is not None and fault.fault.blames is not Blames.NOBODY:
         blame(choice.candidate, fault)
     elif fault is not None and not fault.was_answered:
@@ -185,11 +187,11 @@ def record_outcome(choice: Choice, fault: UpstreamFault | None) -> None:
     elif choice.probed_until is not None:
         # It answered, be it that it would not write this very text.
         CandidateHealth.objects.recover(choice.candidate.identity)
-        logger.info("[STREAMING] %s works again", choice.candidate)
+        logger.info("[STREAMING] %s has recovered", choice.candidate)
 
 
 def release_probe(choice: Choice) -> None:
-    """Give back the right to try a candidate out: nothing was learned."""
+    """Give up the right to probe a candidate: nothing was learned."""
     if choice.probed_until is not None:
         own = CandidateHealth.objects.of([choice.candidate.identity]).filter(probed_until=choice.probed_until)
         own.update(probed_until=None)

@@ -163,7 +163,7 @@ class _Body:
         self._answer: Any = getattr(stream, "_aiohttp_response", None)
 
     async def pause(self) -> None:
-        """Leave what arrives to the kernel for a moment, so that it is one read and not one for each token."""
+        """Leave what arrives in the kernel for a moment, so that it is one read and not one for each token."""
         connection = self._answer and self._answer.connection  # None when everything has arrived
         transport: asyncio.Transport | None = connection and connection.transport
         if transport is None:

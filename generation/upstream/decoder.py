@@ -17,7 +17,7 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # not in the
 
 
 class Decoder:
-    """Takes the few fields that matter out of `chat.completion.chunk` frames, many at a time.
+    """Decodes the few fields that matter of `chat.completion.chunk` frames, many at a time.
 
     Almost every frame differs from the one before in nothing but its text. So what stands around the text is compared
     and not decoded again: that costs half, and with hundreds of streams it is what there is most of.
@@ -35,7 +35,7 @@ class Decoder:
         self._before, self._behind = "", ""
 
     def read(self, data: bytes) -> str:
-        """Take in what has arrived and give the text in it, if any.
+        """Decode what has arrived and return the text in it, if any.
 
         Raises:
             UpstreamFault: for an error object.
@@ -54,7 +54,7 @@ class Decoder:
         return text
 
     def _is_like_the_last(self, line: str) -> bool:
-        """Take the text of a line that differs in nothing else; False when it does."""
+        """Decode the text of a line that differs in nothing else; return False when it does."""
         if not self._behind:
             return False
         try:
@@ -111,7 +111,7 @@ class Decoder:
 
 
 def _count(value: object) -> int | None:
-    """Give a number of tokens, None for anything a provider may send instead."""
+    """Return a number of tokens, None for anything a provider may send instead."""
     return value if type(value) is int and 0 <= value < 2**31 else None
 
 

@@ -20,13 +20,13 @@ from web.logs import visible
 
 MINUTE = 60.0
 HOUR = 3600.0
-# However long a provider asks to be left alone, or a row of faults becomes: after this it is tried again.
-LONGEST_PAUSE_SECONDS = HOUR
-LONGEST_GROWN_PAUSE_SECONDS = 5 * MINUTE
+# However long a provider asks to wait, or a row of failures becomes: after this it is probed.
+LONGEST_COOLDOWN_SECONDS = HOUR
+LONGEST_GROWN_COOLDOWN_SECONDS = 5 * MINUTE
 
 
 class Blames(Enum):
-    """Whom a fault speaks against: nobody else is left alone for it."""
+    """Whom a fault speaks against: nobody else cools down for it."""
 
     NOBODY = "nobody"
     CANDIDATE = "this key with this model"
@@ -38,14 +38,14 @@ class Blames(Enum):
 class Fault:
     """`retryable` says whether a person who asks again may help, without anybody changing anything.
 
-    Who is blamed is left alone for `pause_seconds`, or for as long as the provider said; each further fault in a row
-    doubles a `growing` pause.
+    Who is blamed cools down for `cooldown_seconds`, or for as long as the provider said; each further failure in a row
+    doubles a `growing` cooldown.
     """
 
     message: str | Promise
     retryable: bool
     blames: Blames = Blames.NOBODY
-    pause_seconds: float = 0.0
+    cooldown_seconds: float = 0.0
     growing: bool = False
     # What a client that waits for the whole text is answered.
     status: int = 502
@@ -89,7 +89,7 @@ LONGEST_REASON = 300
 
 
 class UpstreamFault(Exception):
-    """A text that could not be had. `code` is a key of FAULTS; the message is the provider's reason, free of keys.
+    """A text that was not generated. `code` is a key of FAULTS; the message is the provider's reason, free of keys.
 
     `label` names status and error code alone, for the log: a reason may quote the prompt. `retry_after` is in seconds.
     """
@@ -135,7 +135,7 @@ def without_keys(text: str) -> str:
 
 
 def classify(error: Exception) -> UpstreamFault:
-    """Say what an exception of the openai package or of its transport means."""
+    """Return what an exception of the openai package or of its transport means."""
     match error:
         case openai.APIStatusError():
             label = f"status {error.status_code}, code {error.code}, param {error.param}"
@@ -154,7 +154,7 @@ def classify(error: Exception) -> UpstreamFault:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Give what really happened: on the way up, a dropped connection is renamed to a time-out while connecting."""
+    """Return what really happened: on the way up, a dropped connection is renamed to a time-out while connecting."""
     while error.__cause__ is not None and not isinstance(error, aiohttp.ClientConnectorError):
         error = error.__cause__
     return error
@@ -199,7 +199,7 @@ def _code_for_status(error: openai.APIStatusError) -> str:
 
 
 def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Read for how many seconds a provider wants to be left alone: whole seconds, milliseconds, or a date."""
+    """Return for how many seconds a provider asks to wait, which it says in seconds, milliseconds, or as a date."""
     milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
     for text, factor in ((milliseconds, 0.001), (value, 1.0)):
         try:

@@ -23,7 +23,7 @@ _MILLION = 1_000_000
 
 
 def cost(model: str, *, prompt: int, cached: int, completion: int) -> Decimal | None:
-    """Give what a text cost; None when the model's price is not known. `cached` tokens are part of `prompt`."""
+    """Return what a text cost; None when the model's price is not known. `cached` tokens are part of `prompt`."""
     price = _price(model)
     if price is None:
         return None

@@ -53,7 +53,7 @@ class Finding:
     writes: dict[str, bool] = field(default_factory=dict)
 
     def sentence(self) -> str:
-        """Give the finding in one line, with what to do about it."""
+        """Return the finding in one line, with what to do about it."""
         if self.fault is not None:
             return f"{self.candidate}: {self.fault.code}: {self.fault}. {_REMEDIES.get(self.fault.code, _TRY_AGAIN)}"
         streams = _("streams, first token after %(seconds).2f s") % {"seconds": self.first_token_seconds or 0}
@@ -115,7 +115,7 @@ async def _stream(finding: Finding, clients: Clients) -> None:
 async def _writes_json(
     candidate: Candidate, clients: Clients, response_format: dict[str, Any], *, until: float
 ) -> bool:
-    """Say whether a candidate keeps to a format of answers; refusing to is a no."""
+    """Return whether a candidate keeps to a format of answers; refusing to is a no."""
     text = ""
     try:
         async with asyncio.timeout_at(until):
