@@ -80,7 +80,9 @@ class GenerationDetail(RetrieveAPIView[Generation]):
     serializer_class = GenerationSerializer
 
     def get_object(self) -> Generation:
-        return get_object_or_404(Generation.objects.visible_to(signed_in(self.request)), pk=self.kwargs["pk"])
+        return get_object_or_404(
+            Generation.objects.without_prompts().visible_to(signed_in(self.request)), pk=self.kwargs["pk"]
+        )
 
 
 class GenerationCancel(APIView):
@@ -88,7 +90,7 @@ class GenerationCancel(APIView):
 
     @extend_schema(request=None, responses=GenerationSerializer)
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        generation = get_object_or_404(Generation.objects.visible_to(signed_in(request)), pk=pk)
+        generation = get_object_or_404(Generation.objects.without_prompts().visible_to(signed_in(request)), pk=pk)
         # Cancelling needs a connection of its own, and this one would stay taken meanwhile.
         connections.close_all()
         async_to_sync(process_of(request).supervisor.cancel)(generation.pk)
@@ -100,7 +102,7 @@ class GenerationCancel(APIView):
 async def generation_stream(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
     user = await asigned_in(request)
     refuse_cross_site(request)
-    generation = await Generation.objects.visible_to(user).filter(pk=pk).afirst()
+    generation = await Generation.objects.without_prompts().visible_to(user).filter(pk=pk).afirst()
     if generation is None:
         raise Http404
     with process_of(request).places.take(user.pk) as place:

@@ -113,9 +113,7 @@ async def view(
 
 
 def _row(generation_id: uuid.UUID) -> Generation | None:
-    # What is asked is longer than the text itself, and no viewer shows it.
-    rows = Generation.objects.defer("messages")
-    return rows.filter(pk=generation_id, user__is_active=True).first()
+    return Generation.objects.without_prompts().filter(pk=generation_id, user__is_active=True).first()
 
 
 def _grows(process: Process, channel: Channel, watched: Watched) -> bool:

@@ -34,10 +34,10 @@ class SimulationQuerySet(models.QuerySet["Simulation"]):
 
     def with_progress(self) -> "SimulationQuerySet":
         """Fetch how far a simulation is, without any text."""
-        texts = ["generation__messages", "generation__text"]
+        texts = ["generation__messages", "generation__options", "generation__text"]
         return (
             self.select_related("profession", "report")
-            .defer("report__messages", "report__text")
+            .defer("report__messages", "report__options", "report__text")
             .prefetch_related(
                 models.Prefetch("tasks", Task.objects.select_related("generation").defer(*texts).order_by("order")),
                 models.Prefetch(
@@ -47,12 +47,15 @@ class SimulationQuerySet(models.QuerySet["Simulation"]):
         )
 
     def with_everything(self) -> "SimulationQuerySet":
-        """Fetch what pages and API show of a simulation in a constant number of queries."""
-        return self.select_related("profession", "report").prefetch_related(
-            models.Prefetch(
-                "tasks", Task.objects.select_related("brief", "generation", "submission").order_by("order")
-            ),
-            models.Prefetch("profession__briefs", Brief.objects.order_by("order", "pk")),
+        """Fetch what pages and API show of a simulation, in a constant number of queries and without prompts."""
+        tasks = Task.objects.select_related("brief", "generation", "submission")
+        return (
+            self.select_related("profession", "report")
+            .defer("report__messages", "report__options")
+            .prefetch_related(
+                models.Prefetch("tasks", tasks.defer("generation__messages", "generation__options").order_by("order")),
+                models.Prefetch("profession__briefs", Brief.objects.order_by("order", "pk")),
+            )
         )
 
 

@@ -29,6 +29,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def visible_to(self, user: "User") -> "GenerationQuerySet":
         return self.filter(user=user)
 
+    def without_prompts(self) -> "GenerationQuerySet":
+        """Fetch what readers see: a prompt is longer than its text, and holds all texts before it."""
+        return self.defer("messages", "options")
+
     def unfinished(self) -> "GenerationQuerySet":
         return self.filter(status__in=[Generation.Status.PENDING, Generation.Status.RUNNING])
 
