@@ -4,13 +4,13 @@ It has the event log, the clients of the providers, the producers, the watch ove
 and the periodic jobs. Tests make their own.
 """
 
+import asyncio
 import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 
 from generation.jobs import Jobs
@@ -26,6 +26,10 @@ from generation.watch import Watch
 
 # How long producers may go on by themselves when their process is asked to leave.
 GRACE_SECONDS = 2.0
+
+# Until its first byte a stream holds a thread and mostly a database connection, as any request does. After a restart
+# all readers come back at the same moment, so only so many of them have a turn at a time.
+FIRST_BYTES_AT_ONCE = 12
 
 
 class Process:
@@ -43,6 +47,7 @@ class Process:
         self.supervisor = Supervisor(owner=self.owner, event_log=self.event_log, clients=self.clients)
         self.watch = Watch()
         self.places = Places()
+        self.turns = asyncio.Semaphore(FIRST_BYTES_AT_ONCE)
         self.jobs = Jobs(owner=self.owner)
 
     @property
@@ -83,12 +88,6 @@ class Process:
 
 
 def process_of(request: HttpRequest) -> Process:
-    """Return the process that answers a request.
-
-    Raises ImproperlyConfigured under a server that knows no lifespan: nothing would write the texts.
-    """
-    state = getattr(request, "scope", {}).get("state", {})
-    process = state.get("process")
-    if not isinstance(process, Process):
-        raise ImproperlyConfigured("This server has no ASGI lifespan; start it with manage.py serve.")
+    """Return the process that answers a request: the server's lifespan made it (simulator/asgi.py)."""
+    process: Process = request.scope["state"]["process"]  # type: ignore[attr-defined]  # an ASGIRequest has a scope
     return process

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
 
 from simulator.environment import UnusableSettings
 
@@ -26,15 +27,14 @@ from web.bodies import bounded  # needs the settings
 from web.policy import missing, policy
 from web.proxies import BehindProxies, Message, Receive, Send
 
-# Until its first byte a stream holds a thread and mostly a database connection, as any request does. After a restart
-# all readers come back at the same moment, so only so many of them are let in at a time.
-_turns = asyncio.Semaphore(12)
 _policy, _policy_over_https = policy(secure=False), policy(secure=True)
 
 
 async def application(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _live(scope, receive, send)
+    elif "process" not in scope.get("state", {}):
+        raise ImproperlyConfigured("Nothing would write texts: this server has no lifespan. Use manage.py serve.")
     else:
         scope, receive = await bounded(scope, receive)
         await _behind_proxies(scope, receive, send)
@@ -42,6 +42,7 @@ async def application(scope: Message, receive: Receive, send: Send) -> None:
 
 async def _answer(scope: Message, receive: Receive, send: Send) -> None:
     """Answer a request with the policy's headers, a new stream once it is its turn, which ends with the first byte."""
+    turns = scope["state"]["process"].turns
     has_turn = scope["method"] == "GET" and scope["path"].endswith("/stream")
     has_begun = False
 
@@ -49,7 +50,7 @@ async def _answer(scope: Message, receive: Receive, send: Send) -> None:
         nonlocal has_turn
         if has_turn:
             has_turn = False
-            _turns.release()
+            turns.release()
 
     async def send_on(message: Message) -> None:
         nonlocal has_begun
@@ -63,7 +64,7 @@ async def _answer(scope: Message, receive: Receive, send: Send) -> None:
         await send(message)
 
     if has_turn:
-        await _turns.acquire()
+        await turns.acquire()
     try:
         await site(scope, receive, send_on)  # type: ignore[arg-type]  # asgiref's types of the same things
     except Exception:  # whatever it is, the answer carries the policy; it is raised again below

@@ -259,3 +259,21 @@ def test_sigterm_ends_the_server(started_before: Path) -> None:
         assert server.process.wait(60) in {0, -15}
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{server.url}/healthz")
+
+
+def test_a_server_without_a_lifespan_answers_nothing_and_the_log_says_what_to_use(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "--lifespan", "off", "--port", str(port), "simulator.asgi:application"]
+    environment = os.environ | {"VAR_DIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as server:
+
+        def refuses() -> bool:
+            try:
+                return httpx2.get(f"http://127.0.0.1:{port}/").status_code == 500
+            except httpx2.TransportError:
+                return False
+
+        wait_until(refuses, what="an answer", seconds=60)
+        server.terminate()
+        _, log = server.communicate(timeout=60)
+    assert "Nothing would write texts: this server has no lifespan. Use manage.py serve." in log
