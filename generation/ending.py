@@ -4,7 +4,7 @@ import logging
 import uuid
 
 from django.db import OperationalError, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from generation.kinds import kind_of
@@ -31,9 +31,10 @@ def cancel(pk: uuid.UUID) -> None:
 
 def end_orphans() -> int:
     """End the texts that no producer is to take over, and return how many there were."""
-    return _end_each(
-        Generation.objects.expired().filter(cancel_wanted=True), Generation.Status.CANCELLED, "cancelled"
-    ) + _end_each(Generation.objects.expired().worn_out(), Generation.Status.FAILED, "interrupted")
+    expired = Generation.objects.expired()
+    unwanted = expired.filter(Q(cancel_wanted=True) | Q(user__is_active=False))
+    cancelled = _end_each(unwanted, Generation.Status.CANCELLED, "cancelled")
+    return cancelled + _end_each(expired.worn_out(), Generation.Status.FAILED, "interrupted")
 
 
 def release(*, owner: str) -> int:

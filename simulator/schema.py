@@ -51,6 +51,7 @@ _REFUSED_BY = {
     "simulations_list": "401",
     "simulations_create": "400 401 403 404 409 413 415 429",
     "simulations_retrieve": "401 404",
+    "simulations_rewrite_create": "401 403 404 409 413",
     "tasks_profession_current_retrieve": "401 403 404 409 429 502 503",
     "tasks_submit_create": "400 401 403 404 409 413 415 429 502 503",
     "generations_retrieve": "401 404",

@@ -1,5 +1,7 @@
 """The learner API that answers whole. Its streamed twins are in streams.py."""
 
+from collections.abc import Callable
+
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.utils.translation import get_language
@@ -11,6 +13,10 @@ from rest_framework.views import APIView
 
 from accounts.current import refuse_cross_site, signed_in
 from generation import streams
+from generation.api import GenerationSerializer
+from generation.kinds import EventData
+from generation.models import Generation
+from generation.places import Place
 from generation.process import process_of
 from tasks import presentation, running
 from tasks.models import Simulation
@@ -29,8 +35,8 @@ from web.problems import json_body
 class CurrentTask(APIView):
     """The learner's current task with its whole text, or the final report behind the last task.
 
-    Starts a simulation if none is open. Answers when the text is complete; 502 when it could not be generated,
-    and asking again tries again.
+    Starts a simulation if none is open. Answers when the text is complete, or as far as its learner wanted it; 502
+    when it could not be generated, and asking again tries again.
     """
 
     @extend_schema(
@@ -46,8 +52,8 @@ class CurrentTask(APIView):
         with process_of(request).places.take(user.pk) as place:
             profession = running.profession_for(user, profession_id)
             simulation = running.open_simulation(user=user, profession=profession, language=get_language())
-            generation = running.again_if_failed(simulation.current_text)
-            return streams.WhenComplete(generation, presentation.current, place=place)
+            generation = running.retry_if_failed(simulation.current_text)
+            return _answer(generation, presentation.current, place)
 
     @extend_schema(exclude=True)
     def head(self, request: Request, profession_id: int) -> HttpResponse:
@@ -78,7 +84,27 @@ class SubmitAnswer(APIView):
             form = AnswerSerializer(data=json_body(request))
             form.is_valid(raise_exception=True)
             generation = running.submit(user=user, task_id=task_id, answer=form.validated_data["answer"])
-            return streams.WhenComplete(running.again_if_failed(generation), presentation.submitted, place=place)
+            return _answer(running.retry_if_failed(generation), presentation.submitted, place)
+
+
+def _answer(
+    generation: Generation, present: Callable[[Generation], EventData], place: Place
+) -> Response | streams.WhenComplete:
+    """Answer with a text when it is complete, or as far as its learner wanted it."""
+    if generation.was_stopped and presentation.is_task(generation):
+        return Response(present(generation))
+    return streams.WhenComplete(generation, present, place=place)
+
+
+class Rewrite(APIView):
+    """Write the current text of a simulation again, a task or the report, that failed or was stopped.
+
+    The clock of a task begins anew with its new text. What was stopped is kept until somebody asks for this.
+    """
+
+    @extend_schema(request=None, responses=GenerationSerializer)
+    def post(self, request: Request, pk: int) -> Response:
+        return Response(GenerationSerializer(running.rewrite(user=signed_in(request), simulation_id=pk)).data)
 
 
 class SimulationList(generics.ListCreateAPIView[Simulation]):

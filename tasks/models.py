@@ -183,8 +183,7 @@ class Task(models.Model):
     @property
     def can_be_answered(self) -> bool:
         """Whether there is a text to answer: whole, or as far as the learner wanted it."""
-        stopped = self.generation.status == Generation.Status.CANCELLED and bool(self.generation.text)
-        return stopped or self.generation.status == Generation.Status.COMPLETED
+        return self.generation.status == Generation.Status.COMPLETED or self.generation.was_stopped
 
     @property
     def seconds_left(self) -> int:

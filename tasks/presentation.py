@@ -68,6 +68,10 @@ def submitted(generation: Generation) -> EventData:
     return final_report(finished)
 
 
+def is_task(generation: Generation) -> bool:
+    return Task.objects.filter(generation=generation).exists()
+
+
 def _finished_by(generation: Generation) -> Simulation | None:
     """Return the simulation that a text is the report of, None for a task."""
     return Simulation.objects.with_everything().filter(report=generation).first()

@@ -21,7 +21,7 @@ from generation import budget
 from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Profession
-from tasks.models import Simulation, Submission, Task
+from tasks.models import Simulation, SimulationQuerySet, Submission, Task
 from web.problems import Conflict, Problem
 
 TASK = "task"
@@ -122,6 +122,7 @@ def submit(*, user: User, task_id: int, answer: str) -> Generation:
         raise Http404
     try:
         with transaction.atomic():
+            _lock(Simulation.objects.filter(pk=task.simulation_id))
             _hand_in(find(user, pk=task.simulation_id), task_id=task_id, answer=answer)
     except IntegrityError:
         pass  # the same click twice: the other request stored it, and what it stored is compared below
@@ -179,13 +180,46 @@ def _new_text(simulation: Simulation, *, kind: str) -> Generation:
     )
 
 
-def again_if_failed(generation: Generation) -> Generation:
-    """Have a text written again that failed or was stopped, if it is what its learner has to read now."""
-    is_current = Q(report=generation) | Q(report=None, tasks__generation=generation, tasks__submission=None)
-    if generation.is_final and Simulation.objects.current().filter(is_current).exists():
-        Generation.objects.restart(generation.pk)
-        generation.refresh_from_db()
+def retry_if_failed(generation: Generation) -> Generation:
+    """Make a text that failed wait to be written again. One that its reader stopped stays, unless nothing is there."""
+    if generation.is_final and generation.status != Generation.Status.COMPLETED and not generation.was_stopped:
+        _restart(generation)
     return generation
+
+
+def rewrite(*, user: User, simulation_id: int) -> Generation:
+    """Make the text that a learner is to read now wait to be written again, if it failed or was stopped.
+
+    Raises:
+        Http404: the simulation is not the learner's.
+        Conflict: there is nothing to write again, because the text is whole or the run has gone on.
+    """
+    generation = find(user, pk=simulation_id).current_text
+    if generation.is_final and not _restart(generation):
+        raise Conflict(_("There is nothing to write again. Reload the page."), code="not_current")
+    return generation
+
+
+@transaction.atomic
+def _restart(generation: Generation) -> bool:
+    """Restart a text and take back its clock, unless its task is answered, or its run superseded, in another tab."""
+    is_current = Q(report=generation) | Q(report=None, tasks__generation=generation, tasks__submission=None)
+    of_this = Q(report=generation) | Q(tasks__generation=generation)
+    _lock(Simulation.objects.filter(of_this))
+    restarted = Simulation.objects.current().filter(is_current).exists() and Generation.objects.restart(generation.pk)
+    if restarted:
+        Task.objects.filter(generation=generation).update(clock_started_at=None)
+    generation.refresh_from_db()
+    return restarted
+
+
+def _lock(simulations: SimulationQuerySet) -> None:
+    """Wait until nobody else changes a simulation, until the end of the transaction.
+
+    On SQLite a transaction keeps all others out anyway.
+    """
+    found = Simulation.objects.filter(pk__in=simulations.values("pk"))
+    list(found.select_for_update(no_key=True).values_list("pk", flat=True))
 
 
 def hand_over(*, guest: User, user: User, **_kwargs: object) -> None:

@@ -40,10 +40,10 @@ def _current(request: HttpRequest, user: User, profession_id: int, language: str
 
 
 def _wanted(request: HttpRequest, generation: Generation) -> Generation:
-    """Have a failed text written again, but not for a client that comes back with a cursor: that one resumes."""
+    """Retry a failed text, but not for a client that comes back with a cursor: that one resumes."""
     if streams.requested_cursor(request, generation) is not None:
         return generation
-    return running.again_if_failed(generation)
+    return running.retry_if_failed(generation)
 
 
 @json_view("POST")

@@ -10,9 +10,8 @@ urlpatterns = [
     path("simulations", views.simulations, name="simulations"),
     path("simulations/<int:pk>", views.simulation, name="simulation"),
     path("simulations/<int:pk>/report", views.report, name="report"),
-    path("simulations/<int:pk>/report/rewrite", views.rewrite_report, name="rewrite_report"),
+    path("simulations/<int:pk>/rewrite", views.rewrite, name="rewrite"),
     path("tasks/<int:pk>/answer", views.answer, name="answer"),
-    path("tasks/<int:pk>/rewrite", views.rewrite, name="rewrite"),
     path("api/tasks/profession/<int:profession_id>/current", waits(api.CurrentTask.as_view()), name="api_current"),
     path(
         "api/tasks/profession/<int:profession_id>/current/stream",
@@ -23,4 +22,5 @@ urlpatterns = [
     path("api/tasks/<int:task_id>/submit/stream", streams.submit_task_answer_stream, name="api_submit_stream"),
     path("api/simulations", api.SimulationList.as_view(), name="api_simulations"),
     path("api/simulations/<int:pk>", api.SimulationDetail.as_view(), name="api_simulation"),
+    path("api/simulations/<int:pk>/rewrite", api.Rewrite.as_view(), name="api_rewrite"),
 ]

@@ -1,5 +1,7 @@
 """The learner's pages."""
 
+from contextlib import suppress
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import redirect_to_login
@@ -190,15 +192,7 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 @login_required
 def rewrite(request: HttpRequest, pk: int) -> HttpResponse:
-    """Have the text of the current task written again, for browsers without JavaScript."""
-    task = get_object_or_404(Task.objects.visible_to(signed_in(request)), pk=pk)
-    running.again_if_failed(task.generation)
-    return redirect("simulation", pk=task.simulation_id)
-
-
-@require_POST
-@login_required
-def rewrite_report(request: HttpRequest, pk: int) -> HttpResponse:
-    """Have the report written again, for browsers without JavaScript."""
-    running.again_if_failed(running.find(signed_in(request), pk=pk).current_text)
-    return redirect("report", pk=pk)
+    """Write the text of a run again that failed or was stopped, for browsers without JavaScript."""
+    with suppress(Conflict):  # the page shows how things stand
+        running.rewrite(user=signed_in(request), simulation_id=pk)
+    return redirect("simulation", pk=pk)

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import connection
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
 from accounts.tokens import create_token
@@ -185,10 +186,22 @@ def provider(_provider: FakeOpenAI) -> Iterator[FakeOpenAI]:
 
 
 @pytest.fixture(scope="session")
-def _server(start_server: ServerStarter, _provider: FakeOpenAI) -> Server:
-    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url)
-    server.sleep()
-    return server
+def _start_shared_server(start_server: ServerStarter, django_db_blocker: DjangoDbBlocker) -> ServerStarter:
+    """Start servers that sleep between tests, on a catalogue that holds what tests put there and nothing else."""
+
+    def start(**environment: str) -> Server:
+        server = start_server(**environment)
+        with django_db_blocker.unblock():
+            Profession.objects.all().delete()  # the first start has filled an empty catalogue
+        server.sleep()
+        return server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def _server(_start_shared_server: ServerStarter, _provider: FakeOpenAI) -> Server:
+    return _start_shared_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=_provider.base_url)
 
 
 @pytest.fixture
@@ -199,10 +212,8 @@ def server(_server: Server, provider: FakeOpenAI, transactional_db: None) -> Ite
 
 
 @pytest.fixture(scope="session")
-def _authored_server(start_server: ServerStarter) -> Server:
-    server = start_server()
-    server.sleep()
-    return server
+def _authored_server(_start_shared_server: ServerStarter) -> Server:
+    return _start_shared_server()
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ IDS = {
     "professions_retrieve": ("path.id", "professions"),
     "simulations_create": ("body.profession_id", "professions"),
     "simulations_retrieve": ("path.id", "simulations"),
+    "simulations_rewrite_create": ("path.id", "simulations"),
     "tasks_profession_current_retrieve": ("path.profession_id", "professions"),
     "api_tasks_profession_profession_id_current_stream": ("path.profession_id", "professions"),
     "tasks_submit_create": ("path.task_id", "tasks"),

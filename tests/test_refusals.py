@@ -221,9 +221,9 @@ OWN = {
     "api/generations/<uuid:pk>/cancel": "generation",
     "simulations/<int:pk>": "simulation",
     "simulations/<int:pk>/report": "simulation",
-    "simulations/<int:pk>/report/rewrite": "simulation",
+    "simulations/<int:pk>/rewrite": "simulation",
+    "api/simulations/<int:pk>/rewrite": "simulation",
     "tasks/<int:pk>/answer": "task",
-    "tasks/<int:pk>/rewrite": "task",
     "account/tokens/<slug:pk>/revoke": "token",
 }
 PUBLIC = {

@@ -4,8 +4,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -51,7 +52,15 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         Not those that wait for their first reader: whoever never looks at a text causes none to be paid for.
         """
         given_back = Q(status=Generation.Status.PENDING, lease_owner__gt="", asked_at__lt=Now() - FORGOTTEN)
-        return self.filter(given_back | _fit_for_takeover())
+        return self.filter(given_back | _fit_for_takeover()).of_active_people()
+
+    def of_active_people(self) -> "GenerationQuerySet":
+        """Texts of people whose account is not disabled.
+
+        A condition on the row itself and not a join: PostgreSQL looks at it again when it had to wait for the row.
+        """
+        people = get_user_model().objects.filter(pk=OuterRef("user_id"), is_active=True)
+        return self.filter(Exists(people))
 
     def unclaimed(self) -> "GenerationQuerySet":
         """Texts that no living producer writes."""
@@ -73,19 +82,23 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         because the processes may run on machines whose clocks differ.
         """
         free = Q(status=Generation.Status.PENDING) | _fit_for_takeover()
-        claimed = self.filter(free, pk=pk).update(
-            status=Generation.Status.RUNNING,
-            epoch=F("epoch") + 1,
-            takeovers=Case(
-                When(status=Generation.Status.RUNNING, then=F("takeovers") + 1),
-                default=F("takeovers"),
-                output_field=models.PositiveSmallIntegerField(),
-            ),
-            lease_owner=owner,
-            lease_expires_at=Now() + LEASE,
-            started_at=Now(),
-            first_token_at=None,
-            **_columns_of(request),
+        claimed = (
+            self.filter(free, pk=pk)
+            .of_active_people()
+            .update(
+                status=Generation.Status.RUNNING,
+                epoch=F("epoch") + 1,
+                takeovers=Case(
+                    When(status=Generation.Status.RUNNING, then=F("takeovers") + 1),
+                    default=F("takeovers"),
+                    output_field=models.PositiveSmallIntegerField(),
+                ),
+                lease_owner=owner,
+                lease_expires_at=Now() + LEASE,
+                started_at=Now(),
+                first_token_at=None,
+                **_columns_of(request),
+            )
         )
         return self.filter(pk=pk, lease_owner=owner).first() if claimed else None
 
@@ -94,10 +107,14 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         return self.filter(status=Generation.Status.RUNNING).update(lease_expires_at=Now() - LEASE)
 
     def renew(self, pks: Collection[uuid.UUID], *, owner: str) -> dict[uuid.UUID, bool]:
-        """Extend this owner's leases; return those it still had, each with whether somebody wants it cancelled."""
+        """Extend this owner's leases; return those it still had, each with whether it is to be stopped.
+
+        That is where somebody wishes so, or where its person has been disabled.
+        """
         own = self.owned_by(owner).filter(pk__in=pks)
         own.update(lease_expires_at=Now() + LEASE)
-        return dict(own.values_list("pk", "cancel_wanted"))
+        rows = own.values_list("pk", "cancel_wanted", "user__is_active")
+        return {pk: is_cancelled or not is_active for pk, is_cancelled, is_active in rows}
 
     def give_back(self) -> int:
         """Make claimed texts wait for whoever looks next, and return their number."""
@@ -228,6 +245,11 @@ class Generation(models.Model):
     @property
     def is_final(self) -> bool:
         return self.status in FINAL
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether its reader stopped it and there is something to keep."""
+        return self.status == self.Status.CANCELLED and bool(self.text)
 
     @property
     def request(self) -> ModelRequest:

@@ -18,7 +18,7 @@ function run(root) {
   const { reportUrl = "/", professionId, canAnswer, secondsLeft, status, timeLimitMinutes } = root.dataset;
   const current = `/api/tasks/profession/${professionId}/current`;
   const sheet = createSheet(root);
-  const note = createNote(root, write);
+  const note = createNote(root, rewrite);
   const answer = createAnswer(find(root, "[data-answer-form]"), submit);
   const countdown = createCountdown(find(root, "[data-clock]"), {
     onSleep: resync,
@@ -115,6 +115,16 @@ function run(root) {
     if (!state || state.taskId !== root.dataset.taskId || sheet.isBusy() || accepted !== null) return;
     answer.setReady(state.canAnswer);
     if (state.canAnswer) countdown.start(state.secondsLeft);
+  }
+
+  /** Asks for the text anew: what was stopped is kept until somebody does. */
+  async function rewrite() {
+    try {
+      await send(`/api/simulations/${root.dataset.simulationId}/rewrite`, { method: "POST", csrf: pageCsrf() });
+    } catch (error) {
+      return note.fail(error, text("writeAgain"), rewrite);
+    }
+    write();
   }
 
   /** Opens the current task's text, which starts it if nobody writes it yet. */
