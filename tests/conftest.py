@@ -37,10 +37,27 @@ KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
 SECRET_KEY = "of-tests-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 
 
+# The files that take longest, longest first, so that no worker is left alone with one of them at the end.
+LONGEST: tuple[str, ...] = ()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what uses a browser last: after it neither an event loop nor Django's test client runs in this thread."""
-    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+    """Put what uses a browser last: after it neither an event loop nor Django's test client runs in this thread.
+
+    Workers take whole groups in this order: the tests of a file share servers, and those with a browser come last.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {'browser' if _uses_browser(item) else ''}"))
+    items.sort(key=lambda item: (_uses_browser(item), _rank(item)))
+
+
+def _uses_browser(item: pytest.Item) -> bool:
+    return "browser" in getattr(item, "fixturenames", ())
+
+
+def _rank(item: pytest.Item) -> int:
+    return LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST)
 
 
 @dataclass

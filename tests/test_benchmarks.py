@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.quiet
 
 
 def test_a_quick_run_prints_a_table_with_the_product_beside_its_peers() -> None:

@@ -23,6 +23,8 @@ from tests.crowd import Crowd
 from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.waiting import run_async
 
+pytestmark = pytest.mark.quiet
+
 
 def threads_of(server: Server) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))

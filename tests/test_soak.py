@@ -11,6 +11,8 @@ from tests.fake_openai import FakeOpenAI
 from tests.soak import Plan, Site, Soak
 from tests.stores import Postgres, Redis
 
+pytestmark = pytest.mark.quiet
+
 Play = Callable[[Site], None]
 
 

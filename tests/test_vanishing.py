@@ -14,6 +14,8 @@ from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.kernel import Neighbour, connections, neighbour
 from tests.waiting import required, wait_until
 
+pytestmark = pytest.mark.quiet
+
 READERS = 15
 PIECE = "x" * 100_000
 TEXT = PIECE * 40

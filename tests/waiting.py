@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import random
 import shutil
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 import pytest
@@ -23,11 +25,25 @@ def required(program: str, *, also: str = "/usr/sbin") -> str:
     return path
 
 
+def _ports() -> Iterator[int]:
+    """Yield ports below those that the system gives to connections, others in each worker and each run."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first, count = 12_000 + 5_000 * (worker % 4), 5_000
+    start = random.randrange(count)  # noqa: S311  # no secret
+    while True:
+        yield from (first + (start + number) % count for number in range(count))
+
+
+_candidates = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on which nobody listens, and which nobody gets who does not ask for it."""
+    for port in _candidates:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 15.0) -> None:
