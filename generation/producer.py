@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from generation import budget, ending
@@ -32,7 +32,7 @@ from generation.upstream.faults import UpstreamFault
 logger = logging.getLogger("generation.producer")
 
 # A written text is worth waiting for a database that comes back.
-SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0)
+SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 # What the log says of each way to be interrupted.
 _INTERRUPTIONS = {
@@ -102,7 +102,8 @@ class Producer:
                 await self._write(generation)
         except DatabaseError:
             # The lease runs out, and whoever looks next takes over.
-            logger.exception("the database failed, text not stored generation=%s", self.generation_id)
+            logger.exception("text not stored generation=%s", self.generation_id)
+            self.event_log.fail(self.generation_id)
 
     def _claim(self) -> Generation | None:
         request = self._composed_request()
@@ -256,13 +257,15 @@ class Producer:
     async def _save(self, status: Generation.Status, values: dict[str, object]) -> bool:
         """Store how it ended; False when another process has taken over and nothing was stored."""
         values |= {"text": "".join(self.pieces), "first_token_at": self.first_token_at, **self.fallback_values}
-        for pause in (*SAVE_AGAIN_AFTER_SECONDS, None):
+        for number, pause in enumerate((*SAVE_AGAIN_AFTER_SECONDS, None)):
             try:
                 stored = await offload(self._store, status, values)
-            except OperationalError:
+            except (OperationalError, InterfaceError):
                 if pause is None:
                     raise
                 logger.warning("the database does not take the text yet generation=%s", self.generation.pk)
+                if number:
+                    self.event_log.fail(self.generation_id)  # readers are not kept waiting for what may take long
                 await asyncio.sleep(pause)
             else:
                 if not stored:

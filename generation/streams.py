@@ -4,12 +4,14 @@ What the text is for decides what its events carry: see generation/kinds.py.
 """
 
 import functools
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Concatenate, ParamSpec
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import translation
 from rest_framework.renderers import JSONRenderer
@@ -24,6 +26,8 @@ from generation.places import Place
 from generation.process import Process, process_of
 from generation.upstream.faults import FAULTS
 from web.problems import Problem, as_json, in_both_languages
+
+logger = logging.getLogger("generation.streams")
 
 P = ParamSpec("P")
 
@@ -97,7 +101,12 @@ async def _frames(
                     if event.generation.status == Generation.Status.COMPLETED:
                         when_ended()
                 else:
+                    cursor = event.cursor
                     yield frame_of(event, generation_id, name, text_event=looks.text_event)
+    except DatabaseError:
+        logger.exception("stream ends generation=%s", generation_id)
+        data = error_data("database_unavailable", generation_id, language)
+        yield sse.frame("error", data, event_id=name(cursor or START))
     finally:
         place.release()
 
@@ -130,15 +139,15 @@ def frame_of(
 def _ending(looks: Events, generation: Generation, language: str) -> tuple[str, EventData]:
     if generation.status == Generation.Status.COMPLETED:
         return looks.closing(generation)
-    fault = FAULTS[generation.fault]
+    return "error", error_data(generation.fault, generation.pk, language)
+
+
+def error_data(code: str, generation_id: uuid.UUID, language: str) -> EventData:
+    """Return the data of an `error` event; `code` is a key of FAULTS."""
+    fault = FAULTS[code]
     with translation.override(language):
         messages = in_both_languages(fault.message)
-    return "error", {
-        "code": generation.fault,
-        **messages,
-        "retryable": fault.retryable,
-        "generation_id": str(generation.pk),
-    }
+    return {"code": code, **messages, "retryable": fault.retryable, "generation_id": str(generation_id)}
 
 
 def begin(request: HttpRequest, generation: Generation) -> None:

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from django.db import OperationalError
+
 from accounts.access import Access
 from generation.cursor import START, Cursor
 from generation.log import Channel
@@ -74,7 +76,8 @@ async def view(
     """Yield everything behind `after`, each once, and last a StreamEnd.
 
     Ends without one if the row is deleted, if its person is no longer active or if the access ends; and with a
-    Reconnect if this process is leaving, or after a few minutes.
+    Reconnect if this process is leaving, or after a few minutes. Raises DatabaseError when the row cannot be read, or
+    this process cannot store the text.
     """
     loop = asyncio.get_running_loop()
     leave_at = loop.time() + OPEN_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311  # no secret
@@ -83,12 +86,13 @@ async def view(
         process.event_log.follow(generation_id) as channel,
         process.watch.over(generation_id, channel.wake, access=access) as watched,
     ):
+        failures = channel.failures
         while not watched.is_refused:
             if process.is_leaving or loop.time() >= leave_at:
                 yield Reconnect(shown)
                 return
             watched.is_in_doubt = False
-            generation = await offload(_row, generation_id)
+            generation = await _row(generation_id, channel, failures=failures)
             if generation is None:
                 return
             if generation.is_final:
@@ -103,7 +107,7 @@ async def view(
                     async with asyncio.timeout(UNSAVED_SECONDS):
                         await channel.changed()
                 yield Heartbeat(shown)
-            while loop.time() < leave_at and _grows(process, channel, watched):
+            while loop.time() < leave_at and _grows(process, channel, watched, failures=failures):
                 news = _news(channel, watched, after=shown)
                 for event in news:
                     yield event
@@ -112,13 +116,18 @@ async def view(
                     await channel.changed()
 
 
-def _row(generation_id: uuid.UUID) -> Generation | None:
-    return Generation.objects.without_prompts().filter(pk=generation_id, user__is_active=True).first()
+async def _row(generation_id: uuid.UUID, channel: Channel, *, failures: int) -> Generation | None:
+    """Return the row. Raises DatabaseError also where the text could not be stored once more than `failures` times."""
+    if channel.failures > failures:
+        raise OperationalError("the text cannot be stored")
+    rows = Generation.objects.without_prompts()
+    return await offload(rows.filter(pk=generation_id, user__is_active=True).first)
 
 
-def _grows(process: Process, channel: Channel, watched: Watched) -> bool:
+def _grows(process: Process, channel: Channel, watched: Watched, *, failures: int) -> bool:
     """Return whether what is to come will come through the channel, as far as is known."""
-    return not (channel.ended or watched.is_in_doubt or watched.is_refused or process.is_leaving)
+    has_changed = channel.ended or channel.failures > failures
+    return not (has_changed or watched.is_in_doubt or watched.is_refused or process.is_leaving)
 
 
 def _news(channel: Channel, watched: Watched, *, after: Cursor) -> list[Text | Reset | Heartbeat]:
@@ -163,7 +172,10 @@ def has_seen_everything(generation: Generation, *, after: Cursor) -> bool:
 
 
 async def wait_for_end(process: Process, generation_id: uuid.UUID) -> Generation | None:
-    """Return the row when it is final; None if it is deleted, or not final when this process leaves."""
+    """Return the row when it is final; None if it is deleted, or not final when this process leaves.
+
+    Raises DatabaseError as `view` does.
+    """
     async with aclosing(view(process, generation_id, after=START)) as events:
         async for event in events:
             if isinstance(event, StreamEnd):

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from asgiref.sync import sync_to_async
+from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.utils import translation
 from rest_framework import serializers
@@ -27,6 +29,8 @@ from professions.kinds import VariantEvents
 from professions.models import Brief, Variant
 from web.fields import IdField, StrictCharField
 from web.problems import FORBIDDEN, Problem, in_both_languages, json_body, json_view
+
+logger = logging.getLogger("professions.streams")
 
 _EVENTS = VariantEvents()
 
@@ -112,18 +116,29 @@ class Columns:
         name = event_namer(generation.pk)
         column: EventData = {"variant": variant.number}
         about: EventData = {**column, "generation_id": str(generation.pk)}
-        yield sse.frame("metadata", {**about, **(_EVENTS.opening(generation) or {})}, event_id=name(START))
-        async with aclosing(viewer.view(self._process, generation.pk, after=START, access=self._access)) as events:
-            async for event in events:
-                if isinstance(event, viewer.StreamEnd):
-                    event_type, data = await offload(_ending, event.generation, self._language)
-                    yield sse.frame(event_type, {**about, **data}, event_id=name(event.cursor))
-                else:
-                    yield streams.frame_of(event, generation.pk, name, fields=column)
+        cursor = START
+        yield sse.frame("metadata", {**about, **(_EVENTS.opening(generation) or {})}, event_id=name(cursor))
+        try:
+            async with aclosing(viewer.view(self._process, generation.pk, after=START, access=self._access)) as events:
+                async for event in events:
+                    cursor = event.cursor
+                    if isinstance(event, viewer.StreamEnd):
+                        event_type, data = await offload(_ending, event.generation, self._language)
+                        yield sse.frame(event_type, {**about, **data}, event_id=name(cursor))
+                    else:
+                        yield streams.frame_of(event, generation.pk, name, fields=column)
+        except DatabaseError:
+            logger.exception("column ends generation=%s", generation.pk)
+            data = _variant_error("database_unavailable", self._language)
+            yield sse.frame("variantError", {**about, **data}, event_id=name(cursor))
 
 
 def _ending(generation: Generation, language: str) -> tuple[str, EventData]:
     if generation.status == Generation.Status.COMPLETED:
         return _EVENTS.closing(generation)
+    return "variantError", _variant_error(generation.fault, language)
+
+
+def _variant_error(code: str, language: str) -> EventData:
     with translation.override(language):
-        return "variantError", {"code": generation.fault, **in_both_languages(FAULTS[generation.fault].message)}
+        return {"code": code, **in_both_languages(FAULTS[code].message)}

@@ -51,8 +51,14 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["OPTIONS"] = {
         # A pool for each process: requests wait for a connection instead of opening one each.
-        "pool": {"min_size": 1, "max_size": 8, "timeout": 30},
-        "connect_timeout": 5,
+        # Who waits longer would be told less: while all connections are busy they are so for milliseconds.
+        "pool": {"min_size": 1, "max_size": 8, "timeout": 4},
+        "connect_timeout": 3,
+        # A server that vanished without a word is noticed after about ten seconds of silence.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 10_000,
     } | DATABASES["default"]["OPTIONS"]
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if REDIS_URL:
@@ -338,8 +344,17 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "web.logs.LogLine", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "filters": {"no_texts": {"()": "web.logs.NoTexts"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_texts"]}},
+    "filters": {
+        "no_texts": {"()": "web.logs.NoTexts"},
+        "database_trouble": {"()": "web.logs.DatabaseTroubleInALine"},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["no_texts", "database_trouble"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": "DEBUG" if DEBUG else "INFO"},
     "loggers": {
         # uvicorn's own handlers would print each line a second time

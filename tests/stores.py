@@ -70,8 +70,8 @@ class Postgres:
         make = [initdb, "-D", str(data), "-U", "site", "-A", "trust", "-E", "UTF8"]
         subprocess.run(make, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
         options = ["-D", str(data), "-c", f"port={self.port}", "-c", f"unix_socket_directories={folder}"]
-        self.process = subprocess.Popen([postgres, *options], user=user, cwd=folder, stderr=subprocess.DEVNULL)
-        wait_until(self._answers, what="PostgreSQL", seconds=30)
+        self._command, self._user = [postgres, *options], user
+        self.start()
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute("CREATE DATABASE site")
 
@@ -97,9 +97,17 @@ class Postgres:
         assert isinstance(count, int)
         return count
 
-    def stop(self) -> None:
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, user=self._user, cwd=self.folder, stderr=subprocess.DEVNULL)
+        wait_until(self._answers, what="PostgreSQL", seconds=60)
+
+    def go_away(self) -> None:
+        """End, and leave what is stored for the next start."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
+        self.process.wait(60)
+
+    def stop(self) -> None:
+        self.go_away()
         shutil.rmtree(self.folder)
 
 

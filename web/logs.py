@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from django.conf import settings
 from django.urls import URLResolver, get_resolver
 
+from web.database import is_unavailable
 from web.hiding import without_secrets
 
 GAP = "…"
@@ -36,6 +37,18 @@ class NoTexts(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         carries_texts = record.name == "openai" or record.name.startswith(("openai.", "django.db.backends", "httpcore"))
         return not (carries_texts and record.levelno < logging.INFO)
+
+
+class DatabaseTroubleInALine(logging.Filter):
+    """Say in the line itself that the database cannot be used, instead of in a traceback of each request."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if is_unavailable(error):
+            reason = " ".join(str(error).split())
+            record.msg, record.args = f"{record.getMessage()}: the database cannot be used: {reason}", ()
+            record.exc_info = record.exc_text = None
+        return True
 
 
 class LogLine(logging.Formatter):

@@ -8,6 +8,7 @@
 import functools
 import json
 import math
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, ParamSpec
 
@@ -20,6 +21,8 @@ from django.utils.http import parse_header_parameters
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions as drf
 from rest_framework.request import Request
+
+from web.database import RETRY_SECONDS, is_unavailable
 
 _API_PREFIXES = ("/api/", "/admin/api/")
 
@@ -86,7 +89,10 @@ WRONG_METHOD = _("This address does not take this method; “Allow” lists thos
 NOT_UNDERSTOOD = _("The request cannot be understood.")
 INVALID = _("Some of what you sent cannot be used.")
 TOO_LARGE = _("What you sent is too large.")
-BROKEN = _("Something went wrong on our side. Nothing you handed in is lost; try again.")
+BROKEN = _("Something went wrong on our side. What was accepted before is kept; try again in a moment.")
+NO_DATABASE = _(
+    "This site can store nothing at the moment, so what you just sent was not accepted. Try again in a moment."
+)
 
 
 def wrong_method() -> Problem:
@@ -308,6 +314,19 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for an error that nobody caught: Django calls this while it handles it."""
+    if is_unavailable(sys.exc_info()[1]):
+        return database_unavailable(request)
     if wants_json(request):
         return as_json(Problem(BROKEN, code="server_error", status=500))
     return render(request, "500.html", status=500)
+
+
+def database_unavailable(request: HttpRequest) -> HttpResponse:
+    problem = Problem(NO_DATABASE, code="database_unavailable", status=503, retry_after=RETRY_SECONDS)
+    if wants_json(request):
+        return as_json(problem)
+    context = {"message": NO_DATABASE, "fields": _fields_to_send_again(request) if request.method == "POST" else None}
+    response = render(request, "503.html", context, status=503)
+    response["Retry-After"] = str(RETRY_SECONDS)
+    return response

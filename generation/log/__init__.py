@@ -39,6 +39,9 @@ class EventLog(Protocol):
     def leave(self, generation_id: uuid.UUID, epoch: int) -> None:
         """Stop writing without an end: another process goes on."""
 
+    def fail(self, generation_id: uuid.UUID) -> None:
+        """Tell the viewers of this process that a text cannot be stored. Those of others find out by themselves."""
+
     def follow(self, generation_id: uuid.UUID) -> AbstractContextManager[Channel]:
         """Yield the channel of a text, alive as long as somebody follows or writes it."""
 

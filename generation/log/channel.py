@@ -10,12 +10,14 @@ class Channel:
     and a burst of tokens becomes one event.
     """
 
-    __slots__ = ("_pieces", "_starts", "_waiting", "ended", "epoch", "length")
+    __slots__ = ("_pieces", "_starts", "_waiting", "ended", "epoch", "failures", "length")
 
     def __init__(self) -> None:
         self.epoch = 0
         self.length = 0
         self.ended = False
+        # How often this process found that it could not store the text.
+        self.failures = 0
         self._pieces: list[str] = []
         self._starts: list[int] = []
         self._waiting: set[asyncio.Future[None]] = set()
@@ -34,6 +36,10 @@ class Channel:
 
     def end(self) -> None:
         self.ended = True
+        self.wake()
+
+    def fail(self) -> None:
+        self.failures += 1
         self.wake()
 
     def since(self, seq: int, *, most: int = sys.maxsize) -> str:

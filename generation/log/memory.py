@@ -37,6 +37,10 @@ class MemoryLog:
     def leave(self, generation_id: uuid.UUID, epoch: int) -> None:
         self.release(generation_id)
 
+    def fail(self, generation_id: uuid.UUID) -> None:
+        if channel := self._channels.get(generation_id):
+            channel.fail()
+
     @contextmanager
     def follow(self, generation_id: uuid.UUID) -> Iterator[Channel]:
         channel = self.hold(generation_id)

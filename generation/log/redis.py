@@ -142,6 +142,9 @@ class RedisLog:
         if self._local.is_held(generation_id):
             self._read_also(generation_id)
 
+    def fail(self, generation_id: uuid.UUID) -> None:
+        self._local.fail(generation_id)
+
     def _forget(self, generation_id: uuid.UUID, outgoing: _Outgoing) -> None:
         """Stop sending a text in one epoch; a later one stays."""
         if self._outgoing.get(generation_id) is outgoing:

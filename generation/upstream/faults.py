@@ -75,6 +75,11 @@ FAULTS = {
     "request_refused": Fault(_REFUSED, retryable=False),
     "no_connection_free": Fault(_FULL, retryable=True, status=503),
     "interrupted": Fault(_("The writing was interrupted. Try again."), retryable=True),
+    "database_unavailable": Fault(
+        _("This site can store nothing at the moment, so the text stops here. Try again in a moment."),
+        retryable=True,
+        status=503,
+    ),
     "cancelled": Fault(_("You stopped the text. What was written is kept."), retryable=True),
     "budget_exhausted": Fault(
         _("What the language model may write in a day is used up. Tomorrow it writes again."),
