@@ -1,6 +1,6 @@
 """What the texts of this app are for: variants of a brief."""
 
-import secrets
+from django.utils.crypto import salted_hmac
 
 from generation.kinds import EventData, Events, Kind
 from generation.model_request import Message, ModelRequest
@@ -38,7 +38,9 @@ class VariantKind(Kind):
         """Return what a learner's simulation would begin with if the brief were its first."""
         brief = Variant.objects.select_related("brief__profession").get(generation=generation).brief
         profession = brief.profession
-        system = system_message(profession, language=profession.language, marker=secrets.token_hex(8))
+        # The same for each model, so that what they write can be compared.
+        marker = salted_hmac("professions.kinds.variant", str(brief.pk)).hexdigest()[:16]
+        system = system_message(profession, language=profession.language, marker=marker)
         total = len(profession.ordered_briefs)
         wish = Message(role="user", content=wish_for_task(brief, order=brief.order, total=total))
         return ModelRequest([system, wish], only_model=generation.only_model)

@@ -18,7 +18,7 @@ from knox.models import AuthToken
 from accounts.models import User
 from accounts.tokens import create_token
 from generation.kinds import kind_of
-from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Spending
+from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Job, Spending
 from professions.models import Brief, Criterion, Profession
 from tasks import running
 from tasks.models import Simulation, Submission, Task
@@ -80,6 +80,7 @@ def grow(start: int, stop: int) -> None:
     for number in range(start, stop):
         learner = User.objects.create(username=f"learner-{number}", email=f"learner-{number}@example.org")
         Group.objects.create(name=f"class {number}")
+        Job.objects.create(name=f"job {number}", due_at=timezone.now())
         EmailAddress.objects.create(user=learner, email=learner.email, primary=True)
         create_token(learner)
         play(learner, make_profession(f"gardener-{number}", briefs=2), answers=2)
