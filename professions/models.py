@@ -53,6 +53,7 @@ class Profession(models.Model):
     published = models.BooleanField(_("published"), default=True)
     position = models.PositiveSmallIntegerField(_("position"), default=0, help_text=_("Lower comes first."))
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    loaded = models.JSONField(default=dict, editable=False)  # digests of what a pack gave (loading.py)
 
     objects = ProfessionQuerySet.as_manager()
 
@@ -86,6 +87,7 @@ class Brief(models.Model):
         _("authored text"), help_text=_("Markdown. The complete task, shown when no model writes it.")
     )
     expert_answer = models.TextField(_("expert answer"), help_text=_("Markdown. Shown in the report, never before."))
+    loaded = models.JSONField(default=dict, editable=False)  # digests of what a pack gave (loading.py)
 
     class Meta:
         verbose_name = _("brief")
@@ -114,6 +116,7 @@ class Criterion(models.Model):
         _("levels"),
         help_text=_('A list such as [{"points": 0, "description": "…"}, …], rising from 0 to the points above.'),
     )
+    loaded = models.JSONField(default=dict, editable=False)  # digests of what a pack gave (loading.py)
 
     class Meta:
         verbose_name = _("criterion")

@@ -1,23 +1,19 @@
 """Profession packs: one YAML file holds one profession with its briefs and criteria.
 
-A pack is read whole, checked whole, and only then stored, so a pack with a fault changes nothing. Loading the same
-pack twice changes nothing either: profession, briefs and criteria are found again by their slugs.
+A pack is read whole and checked whole before any of it is stored (loading.py), so a pack with a fault changes nothing.
 """
 
 import re
 import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-from django.db import models, transaction
+from typing import Any
 
 from professions import plain_yaml
-from professions.models import MOST_MINUTES, MOST_POINTS, Brief, Criterion, Level, Profession, problem_with_levels
+from professions.models import MOST_MINUTES, MOST_POINTS, Level, problem_with_levels
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "packs"
-Row = TypeVar("Row", bound=models.Model)
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -213,86 +209,11 @@ def _criterion(reader: _Reader, entry: Any, place: str) -> CriterionPack:
     )
 
 
-@transaction.atomic
-def store_pack(pack: ProfessionPack) -> bool:
-    """Make the database say what the pack says; True if that changed anything.
-
-    A brief that the pack no longer has is removed, unless a learner was given it: then this raises PackError.
-    """
-    profession, changed = _store(
-        Profession.objects.all(),
-        {"slug": pack.slug},
-        {
-            name: getattr(pack, name)
-            for name in (
-                "language",
-                "title",
-                "tagline",
-                "description",
-                "system_prompt",
-                "report_opening",
-                "report_closing",
-            )
-        },
-    )
-    changed |= _remove_dropped_briefs(profession, pack)
-    for order, brief_pack in enumerate(pack.briefs, start=1):
-        names = ("title", "time_limit_minutes", "description", "authored_text", "expert_answer")
-        values = {"order": order} | {name: getattr(brief_pack, name) for name in names}
-        brief, brief_changed = _store(Brief.objects.all(), {"profession": profession, "slug": brief_pack.slug}, values)
-        changed |= brief_changed | _store_criteria(brief, brief_pack.criteria)
-    return changed
-
-
-def _remove_dropped_briefs(profession: Profession, pack: ProfessionPack) -> bool:
-    dropped = list(profession.briefs.exclude(slug__in=[brief.slug for brief in pack.briefs]))
-    given = []
-    for brief in dropped:
-        try:
-            brief.delete()
-        except models.ProtectedError:
-            given.append(brief.slug)
-    if given:
-        raise PackError(
-            f"{pack.path}: profession.briefs: put back {', '.join(given)}; learners were given these tasks already"
-        )
-    return bool(dropped)
-
-
-def _store_criteria(brief: Brief, criteria: list[CriterionPack]) -> bool:
-    removed, _ = brief.criteria.exclude(slug__in=[criterion.slug for criterion in criteria]).delete()
-    changed = bool(removed)
-    for order, criterion in enumerate(criteria, start=1):
-        values = {"order": order, "title": criterion.title, "points": criterion.points, "levels": criterion.levels}
-        changed |= _store(Criterion.objects.all(), {"brief": brief, "slug": criterion.slug}, values)[1]
-    return changed
-
-
-def _store(rows: models.QuerySet[Row], key: dict[str, object], values: dict[str, Any]) -> tuple[Row, bool]:
-    row, created = rows.get_or_create(**key, defaults=values)
-    differing = [name for name, value in values.items() if getattr(row, name) != value]
-    for name in differing:
-        setattr(row, name, values[name])
-    if differing:
-        row.save()
-    return row, created or bool(differing)
-
-
-def load_packs(paths: list[Path]) -> list[tuple[ProfessionPack, bool]]:
-    """Store every pack there, or none if one has a fault; each with whether that changed anything.
-
-    Raises:
-        PackError: with the faults of all packs.
-    """
-    packs = _read_all(pack_files(paths))
-    with transaction.atomic():
-        return [(pack, store_pack(pack)) for pack in packs]
-
-
-def _read_all(files: list[Path]) -> list[ProfessionPack]:
+def read_packs(paths: list[Path]) -> list[ProfessionPack]:
+    """Return every pack there. Raises PackError with the faults of all of them."""
     packs: dict[str, ProfessionPack] = {}
     faults = []
-    for path in files:
+    for path in pack_files(paths):
         try:
             pack = read_pack(path)
         except PackError as error:
@@ -307,7 +228,7 @@ def _read_all(files: list[Path]) -> list[ProfessionPack]:
 
 
 def pack_files(paths: list[Path]) -> list[Path]:
-    """Give the pack files that are named or lie in the folders named; the shipped ones for no path.
+    """Return the pack files that are named or lie in the folders named; the shipped ones for no path.
 
     Raises:
         PackError: for a folder without any.

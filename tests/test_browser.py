@@ -10,8 +10,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from accounts.models import User
 from generation.models import CandidateHealth, Generation
+from professions.loading import load_packs
 from professions.models import Brief, Profession
-from professions.packs import SHIPPED, read_pack, store_pack
+from professions.packs import SHIPPED
 from tasks import running
 from tasks.models import Simulation, Submission, Task
 from tests.conftest import KEY, Server, ServerStarter
@@ -69,7 +70,7 @@ def assert_grew(page: Page) -> None:
 
 @pytest.fixture
 def project_manager(transactional_db: None) -> Profession:
-    store_pack(read_pack(SHIPPED / "project-manager.yaml"))
+    load_packs([SHIPPED / "project-manager.yaml"])
     return Profession.objects.get(slug="project-manager")
 
 

@@ -53,9 +53,9 @@ def brief(slug: str) -> Pack:
     }
 
 
-def load(*paths: Path) -> str:
+def load(*paths: Path, overwrite: bool = False) -> str:
     out = io.StringIO()
-    call_command("load_professions", *map(str, paths), stdout=out)
+    call_command("load_professions", *map(str, paths), overwrite=overwrite, stdout=out)
     return out.getvalue()
 
 
@@ -142,12 +142,87 @@ def test_what_staff_decided_about_a_profession_outlives_the_next_loading(write: 
     assert (stored.title, stored.published, stored.position) == ("Head gardener", False, 7)
 
 
+class TestWhatStaffWrote:
+    def test_is_kept_and_named_where_the_pack_says_something_else(self, write: Writer) -> None:
+        load(write(gardener()))
+        Profession.objects.update(tagline="Ours.")
+        Brief.objects.filter(slug="roses").update(authored_text="Ours.", time_limit_minutes=7)
+        Criterion.objects.filter(brief__slug="hedge").update(title="Ours.")
+        said = load(write(gardener(title="Head gardener")))
+        assert said.splitlines() == [
+            "gardener: loaded, 2 briefs",
+            "gardener: kept as staff have it: tagline",
+            "gardener: kept as staff have it: brief roses (time_limit_minutes, authored_text)",
+            "gardener: kept as staff have it: brief hedge, criterion names-the-cause (title)",
+            "--overwrite takes what the packs say instead.",
+        ]
+        assert Profession.objects.get().title == "Head gardener", "what they did not touch follows the pack"
+        assert Profession.objects.get().tagline == "Ours."
+        before = everything_stored()
+        assert load(write(gardener(title="Head gardener"))).startswith("gardener: unchanged, 2 briefs")
+        assert everything_stored() == before
+
+    def test_is_replaced_on_request(self, write: Writer) -> None:
+        load(write(gardener()))
+        Brief.objects.filter(slug="roses").update(authored_text="Ours.")
+        Brief.objects.filter(slug="hedge").delete()
+        Brief.objects.create(profession=Profession.objects.get(), slug="own", order=9, time_limit_minutes=5)
+        assert load(write(gardener()), overwrite=True) == "gardener: loaded, 2 briefs\n"
+        assert sorted(Brief.objects.values_list("slug", "authored_text")) == [
+            ("hedge", "Amara asks about the hedge."),
+            ("roses", "Amara asks about the roses."),
+        ]
+
+    def test_follows_the_pack_again_when_they_take_it_back(self, write: Writer) -> None:
+        load(write(gardener()))
+        Profession.objects.update(title="Ours")
+        load(write(gardener(title="Head gardener")))
+        Profession.objects.update(title="Gardener")
+        load(write(gardener(title="Head gardener")))
+        assert Profession.objects.get().title == "Head gardener"
+
+    def test_stays_where_they_have_added_or_deleted_briefs_and_criteria(self, write: Writer) -> None:
+        load(write(gardener()))
+        Brief.objects.filter(slug="hedge").delete()
+        Criterion.objects.filter(brief__slug="roses").delete()
+        Brief.objects.create(profession=Profession.objects.get(), slug="own", order=9, time_limit_minutes=5)
+        said = load(write(gardener()))
+        assert "kept as staff have it: brief hedge, which was deleted here, stays so" in said
+        assert "brief roses, criterion names-the-cause, which was deleted here, stays so" in said
+        assert set(Brief.objects.values_list("slug", flat=True)) == {"roses", "own"}
+
+    def test_stays_in_a_brief_that_the_pack_no_longer_has(self, write: Writer) -> None:
+        load(write(gardener()))
+        Criterion.objects.filter(brief__slug="hedge").update(title="Ours.")
+        said = load(write(gardener(briefs=[brief("roses")])))
+        assert "kept as staff have it: brief hedge, which the pack no longer has" in said
+        assert Brief.objects.count() == 2
+
+    def test_is_a_profession_of_their_own_though_a_pack_has_its_name(self, write: Writer) -> None:
+        own = Profession.objects.create(slug="gardener", title="Ours")
+        Brief.objects.create(profession=own, slug="own", order=1, time_limit_minutes=5)
+        assert load(write(gardener())).splitlines()[:2] == [
+            "gardener: unchanged, 2 briefs",
+            "gardener: kept as staff have it: the profession, which was made here and not by a pack",
+        ]
+        assert Brief.objects.get().slug == "own"
+
+    def test_is_taken_for_theirs_where_an_earlier_version_remembered_nothing(self, write: Writer) -> None:
+        load(write(gardener()))
+        for model in (Profession, Brief, Criterion):
+            model.objects.update(loaded={})
+        assert load(write(gardener())) == "gardener: unchanged, 2 briefs\n"
+        assert load(write(gardener(title="Head gardener"))) == "gardener: loaded, 2 briefs\n"
+        Profession.objects.update(loaded={})
+        assert "kept as staff have it: title" in load(write(gardener(title="First gardener")))
+
+
 def test_a_brief_that_learners_were_given_cannot_be_dropped(write: Writer, alice: User) -> None:
     load(write(gardener()))
     running.open_simulation(user=alice, profession=Profession.objects.get(), language="en")
     before = everything_stored()
     path = write(gardener(title="Head gardener", briefs=[brief("hedge")]))
-    assert refusal(path) == [f"{path}: profession.briefs: put back roses; learners were given these tasks already"]
+    assert refusal(path) == [f"{path}: profession.briefs: put back roses; learners were given this task already"]
     assert everything_stored() == before
 
 
