@@ -21,6 +21,7 @@ from accounts import attempts
 from accounts.guests import GuestAwareAdapter, guest_became_user
 from accounts.models import User
 from accounts.passwords import EndTokens
+from web.zones import keep_choice
 
 logger = logging.getLogger("accounts.mail")
 
@@ -75,6 +76,8 @@ class AccountAdapter(GuestAwareAdapter):
     def post_login(self, request: HttpRequest, user: User, **more: Any) -> HttpResponse:
         response: HttpResponse = super().post_login(request, user, **more)
         attempts.remember_device(request, response, user)
+        if user.timezone:
+            keep_choice(response, user.timezone, is_secure=request.is_secure())
         return response
 
     # Mail

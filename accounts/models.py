@@ -26,6 +26,10 @@ class UserManager(DjangoUserManager["User"]):
 class User(AbstractUser):
     is_guest = models.BooleanField(_("guest"), default=False, help_text=_("Tries the site without an account."))
 
+    timezone = models.CharField(
+        _("time zone"), max_length=64, blank=True, help_text=_("Chosen by the person; empty: as their browser says.")
+    )
+
     objects: ClassVar[UserManager] = UserManager()
 
     class Meta(AbstractUser.Meta):

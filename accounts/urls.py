@@ -11,6 +11,7 @@ from accounts.second_factor import shown_first
 urlpatterns = [
     path("account", views.account, name="account"),
     path("account/csrf", views.csrf_token, name="csrf_token"),
+    path("account/timezone", views.choose_timezone, name="choose_timezone"),
     path("account/tokens", views.token_create, name="token_create"),
     path("account/tokens/<slug:pk>/revoke", views.token_revoke, name="token_revoke"),
     path("accounts/signup/", GuestSignupView.as_view(), name="account_signup"),

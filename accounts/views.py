@@ -21,6 +21,7 @@ from accounts import attempts, second_factor
 from accounts.current import signed_in
 from accounts.limits import Limit
 from accounts.tokens import create_token
+from web.zones import keep_choice, known_zones
 
 # A program each; without a limit a guest could fill the table, and the page, which lists all.
 MOST_TOKENS = 50
@@ -42,8 +43,29 @@ def csrf_token(request: HttpRequest) -> JsonResponse:
 def account(request: HttpRequest, *, new_token: str = "") -> HttpResponse:
     tokens = AuthToken.objects.filter(user=request.user).order_by("-created")
     has_second_factor = second_factor.has_one(signed_in(request))
-    context = {"tokens": tokens, "new_token": new_token, "has_second_factor": has_second_factor}
+    context = {
+        "tokens": tokens,
+        "new_token": new_token,
+        "has_second_factor": has_second_factor,
+        "zones": sorted(known_zones()),
+    }
     return render(request, "accounts/account.html", context)
+
+
+@never_cache
+@login_required
+@require_POST
+def choose_timezone(request: HttpRequest) -> HttpResponse:
+    """Keep the zone in which a person wants to read times, for this browser and for others they log in with."""
+    user, zone = signed_in(request), request.POST.get("timezone", "")
+    if zone and zone not in known_zones():
+        messages.error(request, _("This time zone is not known here. Choose one from the list."))
+        return redirect("account")
+    user.timezone = zone
+    user.save(update_fields=["timezone"])
+    response = redirect("account")
+    keep_choice(response, zone, is_secure=request.is_secure())
+    return response
 
 
 @never_cache

@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -188,7 +188,10 @@ class SpendingAdmin(ReadOnlyAdmin, admin.ModelAdmin[Spending]):
         since = timezone.now().date() - timedelta(days=DAYS_SHOWN - 1)
         attempts = Attempt.objects.since(since)
         tables = [
-            (_("Day"), sorted(attempts.spent_by(TruncDate("started_at")), key=attrgetter("name"), reverse=True)),
+            (
+                _("Day (UTC)"),
+                sorted(attempts.spent_by(TruncDate("started_at", tzinfo=UTC)), key=attrgetter("name"), reverse=True),
+            ),
             (_("Profession"), attempts.spent_by(F("generation__subject"))),
             (_("Model"), attempts.spent_by(F("model"))),
             (_("Person"), attempts.spent_by(F("generation__user__username"))[:PEOPLE_SHOWN]),

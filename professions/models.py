@@ -5,6 +5,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Count, Sum
 from django.utils.functional import cached_property
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_stubs_ext import WithAnnotations
 
@@ -152,23 +153,24 @@ class Variant(models.Model):
 
 
 def problem_with_levels(levels: Any, *, maximum: int | None) -> str:
-    """Say what is wrong with a criterion's levels and what to do; an empty string when nothing is.
+    """Return what is wrong with a criterion's levels and what to do; an empty string when nothing is.
 
     `maximum` is the criterion's points; None when those are at fault themselves.
     """
     if not isinstance(levels, list) or len(levels) < 2:
-        return "write a list of at least two levels"
+        return gettext("write a list of at least two levels")
     for level in levels:
         if not isinstance(level, dict) or set(level) != {"points", "description"}:
-            return "write each level with the two entries points and description"
+            return gettext("write each level with the two entries points and description")
         if type(level["points"]) is not int or not _is_text(level["description"]):
-            return "write whole points and a description that is not empty in each level"
+            return gettext("write whole points and a description that is not empty in each level")
     points = [level["points"] for level in levels]
     if points != sorted(set(points)):
-        return f"let the points of the levels rise; they are {points}"
+        return gettext("let the points of the levels rise; they are %(points)s") % {"points": points}
     top = points[-1] if maximum is None else maximum
     if (points[0], points[-1]) != (0, top):
-        return f"let the levels go from 0 to the criterion's {top} points; they go from {points[0]} to {points[-1]}"
+        text = gettext("let the levels go from 0 to the criterion's %(top)s points; they go from %(first)s to %(last)s")
+        return text % {"top": top, "first": points[0], "last": points[-1]}
     return ""
 
 

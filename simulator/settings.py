@@ -147,6 +147,7 @@ MIDDLEWARE = [
     "web.middleware.Session",
     "accounts.sessions.renewal_middleware",
     "web.middleware.Language",
+    "web.zones.in_the_readers_zone",
     "web.middleware.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
     "web.bodies.refuse_large_bodies",
