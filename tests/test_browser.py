@@ -206,7 +206,7 @@ def test_a_text_that_an_author_stands_in_for_says_so_live_and_after_a_reload(
     for _ in ("live", "after a reload"):
         expect(page.locator("[data-question]")).to_contain_text("Amara asks about the roses in bed 1")
         expect(page.locator("[data-source]")).to_have_text(
-            "Written by the authors: the language model cannot be had at the moment"
+            "Written by the authors: the language model is unavailable at the moment"
         )
         page.reload()
 

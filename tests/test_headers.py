@@ -88,7 +88,7 @@ def test_every_route_answers_every_method_with_the_policy(https_server: Server, 
 @pytest.mark.django_db(transaction=True)
 def test_a_file_a_preflight_and_what_is_not_changed_have_the_policy(https_server: Server, alice_token: str) -> None:
     with httpx2.Client(base_url=https_server.url, headers=HTTPS) as client:
-        (address,) = re.findall(r'href="(/static/simulator/css/site[^"]+)"', client.get("/").text)
+        (address,) = re.findall(r'href="(/static/web/css/site[^"]+)"', client.get("/").text)
         file = client.get(address)
         unchanged = client.get(address, headers={"If-None-Match": file.headers["etag"]})
         refused = client.post(address)

@@ -32,7 +32,7 @@ TAG = re.compile(r"</?\w[^>]*>")
 # Renders each text with the module that learners' pages use, and reads the addresses out of the server's HTML as well.
 READ_BOTH = """
     async ([texts, htmls]) => {
-        const { markdown } = await import("/static/simulator/js/markdown.js");
+        const { markdown } = await import("/static/web/js/markdown.js");
         const render = await markdown;
         const read = (nodes) => ({
             links: [...nodes.querySelectorAll("[href]")].map((node) => node.href),
@@ -166,7 +166,7 @@ def test_in_the_browser_what_marked_cannot_bound_is_shown_as_it_was_written(
     shown = page.evaluate(
         """
         async (texts) => {
-            const { markdown } = await import("/static/simulator/js/markdown.js");
+            const { markdown } = await import("/static/web/js/markdown.js");
             const render = await markdown;
             return texts.map((text) => {
                 const nodes = render(text);
@@ -181,7 +181,7 @@ def test_in_the_browser_what_marked_cannot_bound_is_shown_as_it_was_written(
     plain = page.evaluate(
         """
         async (text) => {
-            const { markdown } = await import("/static/simulator/js/markdown.js");
+            const { markdown } = await import("/static/web/js/markdown.js");
             return (await markdown)(text).textContent;
         }
         """,

@@ -1,6 +1,6 @@
-import { disable, find, isDisabled } from "./controls.js";
-import { keep, recall } from "./keep.js";
-import { text } from "./strings.js";
+import { disable, find, isDisabled } from "../../web/js/controls.js";
+import { store, recall } from "../../web/js/storage.js";
+import { text } from "../../web/js/strings.js";
 
 /** @param {string} taskId */
 const key = (taskId) => `answer:${taskId}`;
@@ -34,7 +34,7 @@ export function createAnswer(form, onSend) {
     if (counter) counter.textContent = text("counter", { words, characters: [...box.value].length });
   }
 
-  const save = () => keep("sessionStorage", key(taskId), box.value);
+  const save = () => store("sessionStorage", key(taskId), box.value);
 
   box.addEventListener("input", () => {
     save();
@@ -85,7 +85,7 @@ export function createAnswer(form, onSend) {
 
     /** The server has it. */
     forget() {
-      keep("sessionStorage", key(taskId), "");
+      store("sessionStorage", key(taskId), "");
     },
   };
 }

@@ -1,6 +1,6 @@
 /**
  * How this page would look if it were loaded now. Reading a page starts nothing, unlike asking for the current task.
- * @returns {Promise<{taskId: string, canAnswer: boolean, secondsLeft: number | null} | null>} null if it cannot be had
+ * @returns {Promise<{taskId: string, canAnswer: boolean, secondsLeft: number | null} | null>} null if the page cannot be read
  */
 export async function pageState() {
   try {

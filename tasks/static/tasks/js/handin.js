@@ -1,5 +1,5 @@
-import { sendForJson } from "./api.js";
-import { post } from "./stream.js";
+import { sendForJson } from "../../web/js/api.js";
+import { post } from "../../web/js/stream.js";
 
 /**
  * Hands in an answer: streamed, and after two failed tries through the plain endpoint. Asking twice is harmless, the server gives
@@ -7,7 +7,7 @@ import { post } from "./stream.js";
  * @param {{taskId: string, answer: string, csrf: string}} submission
  * @param {object} listener
  * @param {() => void} listener.onAccepted once, as soon as the server has the answer
- * @param {(event: import("./stream.js").StreamEvent) => void} listener.onEvent
+ * @param {(event: import("../../web/js/stream.js").StreamEvent) => void} listener.onEvent
  * @param {() => void} listener.onSlow the plain endpoint is being asked
  * @param {(result: any) => void} listener.onWhole its result
  * @param {() => void} listener.onLost accepted, but what follows can't be streamed

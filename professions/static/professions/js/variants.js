@@ -1,9 +1,9 @@
-import { ApiError } from "./api.js";
-import { disable, find, isDisabled } from "./controls.js";
-import { refreshEarlier } from "./earlier.js";
-import { announce } from "./status.js";
-import { loadParser, read } from "./stream.js";
-import { text } from "./strings.js";
+import { ApiError } from "../../web/js/api.js";
+import { disable, find, isDisabled } from "../../web/js/controls.js";
+import { announce } from "../../web/js/status.js";
+import { loadParser, read } from "../../web/js/stream.js";
+import { text } from "../../web/js/strings.js";
+import { refreshEarlierVariants } from "./earliervariants.js";
 import { createVariant } from "./variant.js";
 
 /** @typedef {ReturnType<typeof createVariant>} Variant */
@@ -58,7 +58,7 @@ function refuse(sentence) {
   setBusy(false);
 }
 
-/** @param {import("./stream.js").StreamEvent} event  @param {string} cursor */
+/** @param {import("../../web/js/stream.js").StreamEvent} event  @param {string} cursor */
 function onEvent(event, cursor) {
   const { type, data } = event;
   const column = columns.get(data.variant) ?? addColumn(data.variant, data.model ?? "");
@@ -87,7 +87,7 @@ async function write(models) {
     if (!begun) {
       refuse(error instanceof ApiError ? error.message : text("unreachable"));
       // A server that was reached after all is writing; what it writes shows below.
-      return refreshEarlier();
+      return refreshEarlierVariants();
     }
   }
   for (const column of columns.values()) column.resume();
@@ -99,7 +99,7 @@ form.addEventListener("submit", async (event) => {
   setBusy(true);
   problem.hidden = true;
   // What leaves the columns shows below.
-  if (columns.size) await refreshEarlier();
+  if (columns.size) await refreshEarlierVariants();
   clear();
   const models = [...form.querySelectorAll("input[name=model]")]
     .map((input) => (input instanceof HTMLInputElement ? input.value.trim() : ""))

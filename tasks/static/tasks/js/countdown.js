@@ -1,6 +1,6 @@
-import { keep, recall } from "./keep.js";
-import { announce } from "./status.js";
-import { text } from "./strings.js";
+import { announce } from "../../web/js/status.js";
+import { store, recall } from "../../web/js/storage.js";
+import { text } from "../../web/js/strings.js";
 
 /** How far wall clock and monotonic clock may drift apart before the machine is taken to have slept. */
 const DRIFT_MS = 1500;
@@ -74,7 +74,7 @@ export function createCountdown(box, { onSleep, onEnd }) {
 
   toggle?.addEventListener("click", () => {
     setHidden(!display.hidden);
-    keep("localStorage", HIDDEN_KEY, display.hidden ? "yes" : "");
+    store("localStorage", HIDDEN_KEY, display.hidden ? "yes" : "");
   });
   toggle?.removeAttribute("hidden");
   setHidden(recall("localStorage", HIDDEN_KEY) === "yes");

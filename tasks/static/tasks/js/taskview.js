@@ -1,11 +1,11 @@
-import { conceal, find, reveal } from "./controls.js";
-import { text } from "./strings.js";
+import { conceal, find, reveal } from "../../web/js/controls.js";
+import { text } from "../../web/js/strings.js";
 
 /**
  * The task on the page: its words, its place in the run, and what becomes of it when it is done.
  * @param {HTMLElement} root
  */
-export function createSheet(root) {
+export function createTaskView(root) {
   /** @type {HTMLElement} */
   const question = find(root, "[data-question]");
   /** @type {HTMLElement} */
@@ -45,7 +45,7 @@ export function createSheet(root) {
     earlier.hidden = false;
   }
 
-  /** @param {import("./api.js").SourceData} data */
+  /** @param {import("../../web/js/api.js").SourceData} data */
   function tellSource({ source: who, authored_because: because }) {
     const authored = because === "budget" ? "sourceBudget" : because === "no_candidate" ? "sourceNoCandidate" : "sourceAuthored";
     source.textContent = text(who === "authored" ? authored : "sourceModel");
@@ -60,7 +60,7 @@ export function createSheet(root) {
     putAway,
     isBusy: () => question.hasAttribute("aria-busy"),
 
-    /** @param {import("./api.js").TaskData} task */
+    /** @param {import("../../web/js/api.js").TaskData} task */
     describe(task) {
       const old = root.dataset.taskId;
       order = task.order;

@@ -1,16 +1,16 @@
-import { ApiError, sendPatiently } from "./api.js";
-import { find } from "./controls.js";
+import { ApiError, sendPatiently } from "../../web/js/api.js";
+import { find } from "../../web/js/controls.js";
+import { createRenderer } from "../../web/js/render.js";
+import { announce } from "../../web/js/status.js";
+import { follow, generationStream } from "../../web/js/stream.js";
+import { text } from "../../web/js/strings.js";
 import { createFigures } from "./figures.js";
-import { createRenderer } from "./render.js";
-import { announce } from "./status.js";
-import { follow, generationStream } from "./stream.js";
-import { text } from "./strings.js";
 
 /** Stands in the addresses of the template for the generation's id. */
 const NO_ID = "00000000-0000-0000-0000-000000000000";
 const ASK_AGAIN_MS = 3000;
 
-/** @typedef {import("./stream.js").StreamEvent} StreamEvent */
+/** @typedef {import("../../web/js/stream.js").StreamEvent} StreamEvent */
 
 /**
  * One column: a text by one model, from the wait for it to its end, with the connection it goes on by after a break.

@@ -10,7 +10,7 @@ export function recall(place, key) {
 }
 
 /** @param {Place} place  @param {string} key  @param {string} value empty: forget it */
-export function keep(place, key, value) {
+export function store(place, key, value) {
   try {
     if (value) window[place].setItem(key, value);
     else window[place].removeItem(key);

@@ -1,14 +1,14 @@
-import { ApiError } from "./api.js";
-import { conceal, find, isDisabled, reveal } from "./controls.js";
-import { announce } from "./status.js";
-import { text } from "./strings.js";
+import { ApiError } from "../../web/js/api.js";
+import { conceal, find, isDisabled, reveal } from "../../web/js/controls.js";
+import { announce } from "../../web/js/status.js";
+import { text } from "../../web/js/strings.js";
 
 /**
- * The note beside the answer box: what was accepted, what went wrong, and the one thing to do about it.
+ * The notice beside the answer box: what was accepted, what went wrong, and the one thing to do about it.
  * @param {HTMLElement} root
  * @param {() => void} onRetry what the retry button does unless a failure says otherwise
  */
-export function createNote(root, onRetry) {
+export function createNotice(root, onRetry) {
   /** @type {HTMLElement} */
   const box = find(root, "[data-note-box]");
   const message = find(box, "[data-note]");
@@ -65,7 +65,7 @@ export function createNote(root, onRetry) {
 
     /**
      * What went on is over; that an answer was accepted stays to be read.
-     * @param {string} words said here if the focus keeps the note on the page
+     * @param {string} words said here if the focus keeps the notice on the page
      */
     settle(words) {
       if (box.dataset.kind === "ok") return;

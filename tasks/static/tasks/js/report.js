@@ -1,12 +1,12 @@
-import { ApiError, send, sendPatiently } from "./api.js";
-import { find } from "./controls.js";
+import { ApiError, send, sendPatiently } from "../../web/js/api.js";
+import { find } from "../../web/js/controls.js";
+import { createRenderer } from "../../web/js/render.js";
+import { whenShown } from "../../web/js/shown.js";
+import { announce } from "../../web/js/status.js";
+import { follow, generationStream } from "../../web/js/stream.js";
+import { text } from "../../web/js/strings.js";
+import { createFollower } from "./follower.js";
 import { wirePrint } from "./print.js";
-import { createRenderer } from "./render.js";
-import { createFollower } from "./scroll.js";
-import { whenShown } from "./shown.js";
-import { announce } from "./status.js";
-import { follow, generationStream } from "./stream.js";
-import { text } from "./strings.js";
 
 /** @param {HTMLElement} root */
 function followReport(root) {

@@ -1,5 +1,5 @@
-import { find } from "./controls.js";
-import { text } from "./strings.js";
+import { find } from "../../web/js/controls.js";
+import { text } from "../../web/js/strings.js";
 
 /**
  * What `done` tells of a text: times in seconds, the cost in US dollars; null where the provider told nothing.

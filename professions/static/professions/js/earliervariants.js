@@ -1,5 +1,5 @@
-import { find } from "./controls.js";
-import { boxTables, watchBoxes } from "./scrollers.js";
+import { find } from "../../web/js/controls.js";
+import { boxTables, watchBoxes } from "../../web/js/scrollers.js";
 
 const list = find(document, "[data-earlier]");
 
@@ -9,7 +9,7 @@ function fitTexts() {
 }
 
 /** Brings the list of earlier variants up to date; it stays as it is when the server does not answer. */
-export async function refreshEarlier() {
+export async function refreshEarlierVariants() {
   try {
     const response = await fetch(location.href, { cache: "no-store" });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
