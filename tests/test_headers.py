@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from generation.process import Process
 from professions.models import Profession
 from tests.client import Client
 from tests.conftest import Server, ServerStarter
@@ -130,7 +131,7 @@ def test_a_failure_outside_of_django_is_answered_with_the_policy_and_passed_on_t
 
     async def ask() -> None:
         scope = {"type": "websocket", "method": "GET", "path": "/", "scheme": "http", "headers": []}
-        await application(scope, receive, send)
+        await application({**scope, "state": {"process": Process()}}, receive, send)
 
     with pytest.raises(ValueError, match="Django can only handle ASGI/HTTP connections"):
         run_async(ask())

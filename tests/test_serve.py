@@ -136,7 +136,7 @@ def test_without_npm_the_pages_name_third_party_files_as_they_are_and_with_it_by
         return [address for address in addresses if address.startswith(THIRD_PARTY)]
 
     assert "/static/vendor/bootstrap.min.css" in third_party_files(first_start)
-    if not (ROOT / "simulator" / "static" / "vendor" / ".copied").exists():
+    if not (ROOT / "web" / "static" / "vendor" / ".copied").exists():
         (pytest.fail if IN_CI else pytest.skip)("npm's files are not there; `make vendor` brings them")
     for address in third_party_files(authored_server):
         assert HASHED.search(address), address
@@ -151,7 +151,7 @@ def test_a_later_start_prints_no_password_and_collects_only_what_changed(started
         assert not PASSWORD.search(second.log)
         assert len(httpx2.get(f"{second.url}/api/professions").json()) == 3
         assert marker.exists()
-    with (started_before / "simulator" / "static" / "simulator" / "css" / "site.css").open("a") as sheet:
+    with (started_before / "web" / "static" / "web" / "css" / "site.css").open("a") as sheet:
         sheet.write("/* another colour */\n")
     with serving(started_before) as third:
         assert not marker.exists()

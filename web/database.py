@@ -8,7 +8,8 @@ RETRY_SECONDS = 5
 
 def is_unavailable(error: BaseException | None) -> bool:
     """Return whether an error speaks of the database's condition, and not of a mistake of ours or a bad value."""
-    return isinstance(error, (OperationalError, InterfaceError))
+    # SQLite calls a missing table or column operational too.
+    return isinstance(error, (OperationalError, InterfaceError)) and not str(error).startswith("no such ")
 
 
 def try_a_write() -> None:
