@@ -11,7 +11,7 @@ from web.problems import NOT_SIGNED_IN, Problem
 
 
 def signed_in(request: HttpRequest | Request) -> User:
-    """Give the person logged in, a guest included.
+    """Return the person logged in, a guest included.
 
     Raises:
         Problem: 401 when there is none.
@@ -23,7 +23,7 @@ def signed_in(request: HttpRequest | Request) -> User:
 
 
 async def asigned_in(request: HttpRequest) -> User:
-    """Do what `signed_in` does, on the event loop."""
+    """Return the person logged in, as `signed_in` does, on the event loop."""
     user = await request.auser()
     if not user.is_authenticated:
         raise Problem(NOT_SIGNED_IN, code="not_authenticated", status=401)

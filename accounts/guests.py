@@ -57,7 +57,7 @@ class GuestAwareAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth
 class GuestSignupView(SignupView):  # type: ignore[misc]  # allauth ships no types
     def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         try:
-            response: HttpResponse = _past_the_door(request) or super().dispatch(request, *args, **kwargs)
+            response: HttpResponse = _redirect_if_member(request) or super().dispatch(request, *args, **kwargs)
         except IntegrityError:
             # The same form sent twice: the other request has made the account, and its answer logged the person in.
             messages.info(request, _("This account was made a moment ago. Log in to it."))
@@ -77,11 +77,11 @@ class GuestSignupView(SignupView):  # type: ignore[misc]  # allauth ships no typ
 
 class GuestLoginView(LoginView):  # type: ignore[misc]  # allauth ships no types
     def dispatch(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
-        response: HttpResponse = _past_the_door(request) or super().dispatch(request, *args, **kwargs)
+        response: HttpResponse = _redirect_if_member(request) or super().dispatch(request, *args, **kwargs)
         return response
 
 
-def _past_the_door(request: HttpRequest) -> HttpResponse | None:
+def _redirect_if_member(request: HttpRequest) -> HttpResponse | None:
     """Send away whoever has an account and is logged in to it; a guest may sign up and log in."""
     if request.user.is_authenticated and not request.user.is_guest:
         return redirect(get_next_redirect_url(request) or settings.LOGIN_REDIRECT_URL)
@@ -102,7 +102,7 @@ def members_only(
     return answered
 
 
-def let_in(request: HttpRequest, *, before_making_a_guest: Callable[[], None] = lambda: None) -> User:
+def get_or_create_guest(request: HttpRequest, *, before_making_a_guest: Callable[[], None] = lambda: None) -> User:
     """Return the person who asks, making and logging in a guest where nobody is logged in yet.
 
     Raises:

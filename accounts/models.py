@@ -36,7 +36,7 @@ class User(AbstractUser):
         pass
 
     def set_unusable_password(self) -> None:
-        """Take the password away, and with it the tokens, as a new password does (accounts/passwords.py)."""
+        """Remove the password, and with it the tokens, as a new password does (accounts/passwords.py)."""
         super().set_unusable_password()
         if self.pk is not None:
             self.end_tokens()

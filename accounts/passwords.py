@@ -14,7 +14,7 @@ class EndTokens:
     """
 
     def validate(self, password: str, user: User | None = None) -> None:
-        """Take it."""
+        """Accept every password; what follows from a new one is below."""
 
     def get_help_text(self) -> str:
         return _("A new password ends your other sessions and your tokens.")

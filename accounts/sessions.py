@@ -17,7 +17,7 @@ RENEWED_AT = "renewed_at"
 
 @receiver(user_logged_in)
 def begin(*, request: HttpRequest, **_kwargs: object) -> None:
-    """Note when a session began, so that the first request after the log-in has nothing to write."""
+    """Record when a session began, so that the first request after the log-in has nothing to write."""
     request.session[RENEWED_AT] = int(time.time())
 
 

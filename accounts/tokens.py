@@ -28,7 +28,7 @@ def create_token(user: User) -> str:
 def bearer_token_middleware(
     get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]],
 ) -> Callable[[HttpRequest], Awaitable[HttpResponseBase]]:
-    """Let a valid token stand in for the session in the API, for Django's own views and DRF's alike.
+    """Accept a valid token instead of the session in the API, for Django's own views and DRF's alike.
 
     A browser never sends a token by itself, so a request that carries one needs no CSRF check. Pages take none: a token
     that leaked could make others there, and outlive its own end.

@@ -62,7 +62,7 @@ class ProfessionPack:
 
 @dataclass(slots=True)
 class _Reader:
-    """Takes entries out of parsed YAML and notes each fault with its place instead of stopping at the first."""
+    """Reads entries of parsed YAML and records each fault with its place instead of stopping at the first."""
 
     faults: list[str] = field(default_factory=list)
     shapeless: list[str] = field(default_factory=list)  # places whose entries cannot be looked for

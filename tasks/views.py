@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.current import is_cross_site, is_opened, signed_in
-from accounts.guests import let_in
+from accounts.guests import get_or_create_guest
 from generation import streams
 from generation.models import Generation
 from generation.upstream.faults import FAULTS
@@ -62,7 +62,7 @@ def start(request: HttpRequest, slug: str) -> HttpResponse:
     found = get_object_or_404(Profession.objects.published(), slug=slug)
     begin = running.start_afresh if request.POST.get("fresh") else running.open_simulation
     try:
-        user = let_in(request, before_making_a_guest=running.refuse_guests_if_spent)
+        user = get_or_create_guest(request, before_making_a_guest=running.refuse_guests_if_spent)
         simulation = begin(user=user, profession=found, language=get_language())
     except Problem as problem:
         return _start_refused(request, found, problem)
@@ -171,7 +171,7 @@ def simulations(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def answer(request: HttpRequest, pk: int) -> HttpResponse:
-    """Take an answer from the form itself, for browsers without JavaScript."""
+    """Store an answer from the form itself, for browsers without JavaScript."""
     if not request.user.is_authenticated:
         # A redirect to the log-in would lose what was typed.
         ended = _("Your session has ended. Log in and hand in again what you wrote.")

@@ -22,7 +22,7 @@ GetResponse = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 @async_only_middleware
 def not_stored_by_default(get_response: GetResponse) -> GetResponse:
-    """Tell caches to keep nothing that did not say it may be kept: most of what this site answers is personal."""
+    """Forbid caches to keep what did not say it may be kept: most of what this site answers is personal."""
 
     async def middleware(request: HttpRequest) -> HttpResponseBase:
         response = await get_response(request)

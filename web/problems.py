@@ -72,7 +72,7 @@ class Conflict(Problem):
 
 
 def in_both_languages(message: Text) -> dict[str, str]:
-    """Give `detail` in English and `message` in the language of the request."""
+    """Return `detail` in English and `message` in the language of the request."""
     with translation.override("en"):
         detail = str(message)
     return {"detail": detail, "message": str(message)}
