@@ -189,6 +189,27 @@ def test_a_probe_that_a_person_stops_teaches_nothing(
 
 
 @override_settings(**THREE)
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("fault", "may_be_probed"),
+    [
+        (UpstreamFault("no_connection_free", "it was not asked"), True),
+        (UpstreamFault("took_too_long", "the whole time was over"), True),
+    ],
+)
+def test_a_probe_that_ends_in_nobodys_fault_is_given_up(fault: UpstreamFault, may_be_probed: bool) -> None:
+    first = candidates.configured()[0]
+    candidates.blame(first, UpstreamFault("provider_error", "down"))
+    CandidateHealth.objects.update(cooling_until=timezone.now() - timedelta(seconds=1))
+    choice = candidates.choose([first], tried=[])
+    assert choice is not None
+    assert choice.probed_until is not None
+    assert candidates.choose([first], tried=[]) is None, "one request at a time probes it"
+    candidates.record_outcome(choice, fault)
+    assert (candidates.choose([first], tried=[]) is not None) == may_be_probed
+
+
+@override_settings(**THREE)
 @pytest.mark.django_db
 @pytest.mark.parametrize("code", FAULTS)
 def test_which_pauses_grow(code: str) -> None:

@@ -11,7 +11,7 @@ from pytest_django import Settings
 from accounts.models import User
 from generation import ending, supervisor
 from generation.log.memory import MemoryLog
-from generation.models import LEASE, Generation
+from generation.models import LEASE, MOST_TAKEOVERS, Generation
 from generation.offload import offload
 from generation.process import Process
 from tests.conftest import ASYNC_UNSAFE
@@ -134,3 +134,13 @@ def test_a_text_that_begins_just_when_the_last_renewal_ends_is_renewed_too(
         return len(leases - {None}) >= 2
 
     assert run_async(scenario()), "the lease never moved"
+
+
+def test_a_text_that_is_written_again_may_be_taken_over_as_often_as_the_first(generation: Generation) -> None:
+    claimed_by("first", generation).save_end(Generation.Status.FAILED, fault="interrupted")
+    Generation.objects.update(takeovers=MOST_TAKEOVERS, cancel_wanted=True)
+    assert Generation.objects.restart(generation.pk)
+    claimed_by("second", generation)
+    let_lease_run_out(generation)
+    assert ending.end_orphans() == 0
+    assert claimed_by("third", generation).takeovers == 1

@@ -10,6 +10,7 @@ import pytest
 from django.test import override_settings
 from django.views.debug import get_default_exception_reporter_filter
 
+from generation.upstream.faults import UpstreamFault
 from tests.conftest import SECRET_KEY, ServerStarter
 from tests.waiting import free_port
 from web.hiding import HIDDEN, Filter, Reporter, without_secrets
@@ -71,3 +72,16 @@ def test_looking_for_passwords_takes_no_longer_than_reading() -> None:
     assert (
         without_secrets(long_word + " http://alice:hunter2@example.org") == f"{long_word} http://{HIDDEN}@example.org"
     )
+
+
+@pytest.mark.parametrize(
+    "key", ["gsk_0123456789abcdef", "AIzaSy0123456789abcdef", "0123456789abcdef", "key with a blank"]
+)
+def test_a_key_of_whatever_shape_is_taken_out_of_what_a_provider_says(key: str) -> None:
+    settings = {"OPENAI_API_KEYS": [key], "OPENROUTER_API_KEY": f"{key}-other"}
+    with override_settings(**settings):
+        fault = UpstreamFault(
+            "provider_unauthorized", f"the key {key} is wrong, and {key}-other too", label=f"no {key}"
+        )
+    assert key not in f"{fault} {fault.label}"
+    assert "is wrong" in str(fault)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from generation.models import CandidateHealth
 from professions.models import Profession
 from tests.client import Client
 from tests.conftest import KEY, Server, ServerStarter, awake
@@ -128,7 +129,7 @@ def test_one_grep_tells_what_became_of_a_class_whose_key_was_withdrawn(
     play(as_alice, profession, "mulch")
     lines = [line.partition("[STREAMING] ")[2] for line in server.log[before:].splitlines() if "[STREAMING]" in line]
     story = [re.sub(rf" generation={UUID}$", "", line) for line in lines if "user" not in line]
-    shown = "no model could be had (provider_unauthorized): the authored text is shown"
+    shown = "no model was available (provider_unauthorized): the authored text is shown"
     assert story == [
         "attempt 1 of 3: openai key 1 gpt-4o-mini",
         "attempt 1 of 3 failed: provider_unauthorized (status 401, code invalid_api_key, param None), "
@@ -137,3 +138,21 @@ def test_one_grep_tells_what_became_of_a_class_whose_key_was_withdrawn(
         *[shown] * 4,
     ]
     assert len(provider.requests) == 1
+
+
+def test_only_a_text_that_came_to_its_end_is_called_completed(
+    as_alice: Client, server: Server, profession: Profession, provider: FakeOpenAI
+) -> None:
+    path = f"/api/tasks/profession/{profession.pk}/current/stream"
+    before = len(server.log)
+    profession.briefs.update(authored_text="")
+    provider.default = Behaviour(status=Refusal.SERVER_ERROR)
+    assert as_alice.events(path)[-1]["type"] == "error"
+    provider.default = Behaviour(hold_after=1)
+    CandidateHealth.objects.all().delete()
+    with as_alice.stream(path) as stream:
+        generation = stream.until("token")[0]["data"]["generation_id"]
+        as_alice.post(f"/api/generations/{generation}/cancel")
+        assert list(stream)[-1]["type"] == "error"
+    assert "Stream completed" not in server.log[before:]
+    assert server.log[before:].count("get_current_task_stream START") == 2

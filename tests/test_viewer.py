@@ -9,6 +9,7 @@ from django.db.models.signals import post_init
 
 from accounts.models import User
 from generation import viewer, watch
+from generation.cursor import Cursor
 from generation.log import EventLog
 from generation.log.memory import MemoryLog
 from generation.log.redis import RedisLog
@@ -170,3 +171,26 @@ def test_a_viewer_that_was_open_for_long_asks_to_come_back_and_goes_on_from_its_
         assert [type(event) for event in after] == [Text, StreamEnd]
 
     run(scenario)
+
+
+def test_a_single_character_that_was_shown_is_withdrawn_too(run: Run, generation: Generation) -> None:
+    async def scenario(process: Process, log: EventLog) -> None:
+        events: list[Event] = []
+        log.begin(generation.pk, 1)
+        log.append(generation.pk, 1, "F")
+        reading = asyncio.create_task(read_on(process, events, generation))
+        await shown(events, "F")
+        log.begin(generation.pk, 2)
+        log.append(generation.pk, 2, "Second.")
+        await shown(events, "FSecond.")
+        assert [type(event) for event in events] == [Text, viewer.Reset, Text]
+        reading.cancel()
+
+    run(scenario)
+
+
+def test_a_final_row_of_another_epoch_withdraws_a_single_character(generation: Generation) -> None:
+    generation.epoch, generation.text, generation.status = 2, "Second.", Generation.Status.COMPLETED
+    events = list(viewer.replay(generation, after=Cursor(1, 1)))
+    assert [type(event) for event in events] == [viewer.Reset, Text, StreamEnd]
+    assert not any(isinstance(event, viewer.Reset) for event in viewer.replay(generation, after=Cursor(1, 0)))

@@ -111,7 +111,7 @@ class UpstreamFault(Exception):
     ) -> None:
         super().__init__(without_keys(reason)[:LONGEST_REASON])
         self.code = code
-        self.label = label
+        self.label = without_keys(label)
         self.status = status
         self.request_id = request_id
         self.retry_after = retry_after
