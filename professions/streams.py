@@ -45,12 +45,14 @@ class VariantsSerializer(serializers.Serializer[None]):
 @json_view("POST")
 async def variants_stream(request: HttpRequest) -> HttpResponseBase:
     user = await asigned_in(request)
+    await sync_to_async(_insist_on_author)(request, user)
+    form = VariantsSerializer(data=json_body(request))
+    form.is_valid(raise_exception=True)
+    wanted = form.validated_data
+    brief = await _brief(wanted["brief_id"])
     process = process_of(request)
     with process.places.take(user.pk) as place:
-        form = VariantsSerializer(data=json_body(request))
-        form.is_valid(raise_exception=True)
-        wanted = form.validated_data
-        begun = await sync_to_async(_begin)(request, user, wanted["brief_id"], wanted.get("models", ()))
+        begun = await sync_to_async(variants.begin)(brief, models=wanted.get("models", ()), staff=user)
         access = await access_of(request)
         columns = Columns(process, begun, access=access, language=translation.get_language())
         response = sse.stream_response(columns.frames(place))
@@ -58,14 +60,17 @@ async def variants_stream(request: HttpRequest) -> HttpResponseBase:
         return response
 
 
-def _begin(request: HttpRequest, user: User, brief_id: int, models: Sequence[str]) -> list[Variant]:
+def _insist_on_author(request: HttpRequest, user: User) -> None:
     second_factor.require(request)
     if not user.is_staff or not user.has_perm("professions.change_brief"):
         raise Problem(FORBIDDEN, code="forbidden", status=403)
-    brief = Brief.objects.select_related("profession").filter(pk=brief_id).first()
+
+
+async def _brief(pk: int) -> Brief:
+    brief = await Brief.objects.select_related("profession").filter(pk=pk).afirst()
     if brief is None:
         raise Http404
-    return variants.begin(brief, models=models, staff=user)
+    return brief
 
 
 class Columns:

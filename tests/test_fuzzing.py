@@ -93,7 +93,7 @@ def staff_in_a_browser() -> Visitor:
 
 
 def play(server: Server, visitor: Visitor) -> None:
-    """Leave the visitor with tasks to answer in many professions, answered ones, and a finished simulation."""
+    """Leave the visitor with tasks to answer in many professions, answered ones, stopped ones, and a report."""
     professions = [make_profession(f"profession-{number}") for number in range(6)]
     if visitor.user is None:
         return
@@ -103,6 +103,8 @@ def play(server: Server, visitor: Visitor) -> None:
         for _ in range(3):
             task = client.get(f"/api/tasks/profession/{professions[0].pk}/current").json()
             assert client.post(f"/api/tasks/{task['id']}/submit", {"answer": "x"}).status_code == 200
+    stopped = Task.objects.filter(submission=None, simulation__profession__in=professions[1:4])
+    Generation.objects.filter(task__in=stopped).update(status="cancelled", fault="cancelled")
 
 
 def configuration(visitor: Visitor, report: Path) -> str:

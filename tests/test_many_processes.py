@@ -215,6 +215,7 @@ def test_a_process_that_is_asked_to_leave_sends_its_viewers_to_the_other(
     assert text_of(resumed) == TEXT
 
 
+@pytest.mark.quiet
 def test_a_pool_of_eight_connections_for_each_process_carries_500_streams(
     site: Site, provider: FakeOpenAI, postgres: Postgres
 ) -> None:

@@ -169,7 +169,9 @@ def test_a_stopped_text_can_be_answered_or_written_again(
     cursor = event_id(Generation.objects.get().pk, Cursor(1, 1))
     resumed = as_alice.events(f"{current(profession)}?after={cursor}")
     assert types_of(resumed) == ["token", "error"], "coming back is not asking for another text"
-    assert Task.objects.get().can_be_answered
+    task = Task.objects.get()
+    assert task.can_be_answered
+    assert as_alice.post(f"/api/simulations/{task.simulation_id}/rewrite").status_code == 200
     again = as_alice.events(current(profession))
     assert text_of(again) == TEXT
     late = as_alice.events(f"{current(profession)}?after={stopped[-1]['id']}")
@@ -263,4 +265,5 @@ def test_a_stand_in_that_is_stopped_is_kept_as_the_authors_and_asked_again_of_th
     assert ("word " * 3000).startswith(stopped["text"])
     CandidateHealth.objects.all().delete()
     provider.default = Behaviour(text="By the model.")
+    as_alice.post(f"/api/simulations/{Task.objects.get().simulation_id}/rewrite")
     assert text_of(as_alice.events(path)) == "By the model."

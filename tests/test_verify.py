@@ -187,7 +187,7 @@ def test_a_text_that_an_author_stood_in_for_fails_with_what_to_do(tmp_path: Path
     )
     provider.default = Behaviour(status=Refusal.BAD_KEY)
     refused = failures(verify(tmp_path, **environment))
-    assert "no model wrote (no model could be had), so learners are shown the authors' texts" in refused["stream"]
+    assert "no model wrote (no model was available), so learners are shown the authors' texts" in refused["stream"]
     assert "Replace the key" in refused["models"]
 
 
