@@ -343,7 +343,7 @@ def test_spending_shows_todays_counts_against_their_limits(as_staff: Client, ali
     DailyTokens.objects.create(day=today, is_of_guests=True, tokens=5_678)
     DailyTokens.objects.create(day=today, user=alice, tokens=1_234)
     text = " ".join(strip_tags(as_staff.get(reverse("admin:generation_spending_changelist")).text).split())
-    assert "9,000 of 10,000 tokens are spent or set aside" in text
+    assert "9,000 of 10,000 tokens are spent or reserved" in text
     assert "Guests: 5,678 of 500,000 tokens." in text
     assert "alice1,234" in text
 
