@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
+from enum import Enum
 
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.utils import timezone
@@ -34,16 +35,20 @@ logger = logging.getLogger("generation.producer")
 # A written text is worth waiting for a database that comes back.
 SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
-# What the log says of each way to be interrupted.
-_INTERRUPTIONS = {
-    "cancel": "stopped by whoever asked for it",
-    "lost": "left to the process that took it over",
-    "leaving": "given back at the end of this process; another one, or the next start, writes it",
-}
+
+class Interruption(Enum):
+    """Why somebody interrupts a producer; the value is what the log says of it."""
+
+    CANCELLED = "stopped by whoever asked for it"  # the text is kept
+    LOST = "left to the process that took it over"  # nothing of it is kept
+    LEAVING = "given back at the end of this process; another one, or the next start, writes it"
 
 
 class _Interrupted(Exception):
-    """A text is to stop here; `Producer.interrupted_by` says why."""
+    """A text is to stop here."""
+
+    def __init__(self, why: Interruption) -> None:
+        super().__init__(why.value)
 
 
 class Producer:
@@ -63,8 +68,7 @@ class Producer:
         self.pieces: list[str] = []
         self.first_token_at: datetime | None = None
         self.started = time.monotonic()
-        # How it is to end when somebody interrupts it: with the text kept, without a trace, or given back.
-        self.interrupted_by: str = ""
+        self.interruption: Interruption | None = None
         self.deadline: asyncio.Timeout | None = None
         self.reservation: Reservation | None = None
         self.failover: Failover | None = None
@@ -74,19 +78,19 @@ class Producer:
         self.mistake: Exception | None = None
 
     def stop(self) -> None:
-        self._interrupt("cancel")
+        self._interrupt(Interruption.CANCELLED)
 
     def abandon(self) -> None:
-        self._interrupt("lost")
+        self._interrupt(Interruption.LOST)
 
     def release(self) -> None:
-        self._interrupt("leaving")
+        self._interrupt(Interruption.LEAVING)
 
-    def _interrupt(self, by: str) -> None:
-        has_ended = self.is_saving or self.interrupted_by
-        if has_ended and by != "lost":
+    def _interrupt(self, why: Interruption) -> None:
+        has_ended = self.is_saving or self.interruption is not None
+        if has_ended and why is not Interruption.LOST:
             return  # by itself, or by whoever came first
-        self.interrupted_by = by
+        self.interruption = why
         self._expire()
 
     def _expire(self) -> None:
@@ -140,7 +144,7 @@ class Producer:
             self.is_saving = True
             if self.failover is not None:
                 self._log_time("[TIMING] OpenAI streaming request total duration: %.3f seconds generation=%s")
-            if self.interrupted_by in {"lost", "leaving"}:
+            if self.interruption in {Interruption.LOST, Interruption.LEAVING}:
                 await offload(self._store_what_was_spent)
             else:
                 saved = await self._save(status, values)
@@ -152,8 +156,8 @@ class Producer:
         try:
             async with self._interruptible():
                 values = await self._text()
-        except _Interrupted:
-            logger.info("%s generation=%s", _INTERRUPTIONS[self.interrupted_by], self.generation.pk)
+        except _Interrupted as interrupted:
+            logger.info("%s generation=%s", interrupted, self.generation.pk)
             return Generation.Status.CANCELLED, {"fault": "cancelled"}
         except UpstreamFault as fault:
             logger.warning("generation failed: %s (%s) generation=%s", fault.code, fault.label, self.generation.pk)
@@ -161,20 +165,20 @@ class Producer:
         except Exception:  # whatever mistake of ours it is, nobody may wait for this text for ever
             logger.exception("generation failed generation=%s", self.generation.pk)
             return Generation.Status.FAILED, {"fault": "interrupted"}
-        self.interrupted_by = ""
+        self.interruption = None
         return Generation.Status.COMPLETED, values
 
     @asynccontextmanager
     async def _interruptible(self) -> AsyncGenerator[None, None]:
         try:
             async with asyncio.timeout(None) as self.deadline:
-                if self.interrupted_by:
+                if self.interruption is not None:
                     self._expire()
                 yield
         except TimeoutError as timeout:
-            if not self.interrupted_by:
+            if self.interruption is None:
                 raise
-            raise _Interrupted from timeout
+            raise _Interrupted(self.interruption) from timeout
         finally:
             self.deadline = None
 
@@ -238,8 +242,8 @@ class Producer:
             self.event_log.leave(self.generation.pk, epoch)
             self.event_log.begin(self.generation.pk, self.generation.epoch)
         if not moved:
-            self.interrupted_by = "lost"
-            raise _Interrupted
+            self.interruption = Interruption.LOST
+            raise _Interrupted(self.interruption)
         self.pieces.clear()
 
     def _on_text(self, piece: str) -> None:
