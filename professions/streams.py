@@ -45,9 +45,9 @@ class VariantsSerializer(serializers.Serializer[None]):
 @json_view("POST")
 async def variants_stream(request: HttpRequest) -> HttpResponseBase:
     user = await asigned_in(request)
-    await sync_to_async(_insist_on_author)(request, user)
     form = VariantsSerializer(data=json_body(request))
     form.is_valid(raise_exception=True)
+    await sync_to_async(_insist_on_author)(request, user)
     wanted = form.validated_data
     brief = await _brief(wanted["brief_id"])
     process = process_of(request)
