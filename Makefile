@@ -46,11 +46,11 @@ check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file /dev/null
 	@$(NPM) run --silent check
 
-# With ARGS just the tests that they name; without, all: by two workers, then one by one what needs the machine for itself.
+# With ARGS just the tests that they name; without, all: by three workers, because tests mostly wait, then one by one what needs the machine for itself.
 PYTEST = $(PYTHON) -m pytest
 test: $(if $(ARGS),$(VENV)/.dev node_modules/.dev $(VENDOR)/.copied,check)
 	$(if $(ARGS),$(PYTEST) $(ARGS),failed=0; \
-		$(PYTEST) -m "not quiet" -n 2 --dist loadgroup --no-loadscope-reorder || failed=1; \
+		$(PYTEST) -m "not quiet" -n 3 --dist loadgroup --no-loadscope-reorder || failed=1; \
 		$(PYTEST) -m quiet || failed=1; exit $$failed)
 
 # What streams and pages cost, beside peers; prints the table of docs/benchmarks.md.

@@ -38,7 +38,19 @@ SECRET_KEY = "of-tests-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 
 
 # The files that take longest, longest first, so that no worker is left alone with one of them at the end.
-LONGEST: tuple[str, ...] = ()
+LONGEST = (
+    "test_install",
+    "test_recovery",
+    "test_backup",
+    "test_many_processes",
+    "test_nginx",
+    "test_verify",
+    "test_serve",
+    "test_fuzzing",
+    "test_faults",
+    "test_browser",
+    "test_variants_page",
+)
 
 
 @pytest.hookimpl(trylast=True)

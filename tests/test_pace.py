@@ -19,7 +19,7 @@ TOKENS = tuple(f"{number} " for number in range(150))
 
 @pytest.fixture
 def provider() -> Iterator[FakeOpenAI]:
-    with FakeOpenAI(default=Behaviour(tokens=TOKENS, tokens_per_second=300)) as fake:
+    with FakeOpenAI(default=Behaviour(tokens=TOKENS, tokens_per_second=300, hold_after=1)) as fake:
         yield fake
 
 
@@ -42,14 +42,14 @@ def test_tokens_that_arrive_close_together_are_one_read_and_one_piece(provider: 
     candidate = Candidate(provider="fake", base_url=provider.base_url, key="sk-test", key_number=1, model="a-model")
 
     async def scenario() -> list[str | CompletionEnd]:
-        clients = Clients()
+        clients, pieces = Clients(), []
         try:
-            return [
-                piece
-                async for piece in clients.stream(candidate, ModelRequest([{"role": "user", "content": "Count."}]))
-            ]
+            async for piece in clients.stream(candidate, ModelRequest([{"role": "user", "content": "Count."}])):
+                pieces.append(piece)
+                provider.release()  # the rest comes only when the first token was given
         finally:
             await clients.close()
+        return pieces
 
     *pieces, ending = run_async(scenario())
     assert isinstance(ending, CompletionEnd)
