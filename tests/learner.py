@@ -241,7 +241,8 @@ class Learner:
                 self._check(reading)
                 if reading.ending or number == drop_after:
                     return
-                if number == cancel_after and reading.generation_id:
+                # A report that was stopped stays so until its learner asks for another, which these do not.
+                if number == cancel_after and reading.generation_id and reading.task_id:
                     await self.cancel(reading.generation_id)
 
     def _request(self, ask: Ask, *, cursor: str, timeout: aiohttp.ClientTimeout) -> Any:
