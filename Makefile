@@ -46,7 +46,8 @@ check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 	$(PYTHON) manage.py spectacular --validate --fail-on-warn --file /dev/null
 	@$(NPM) run --silent check
 
-# With ARGS just the tests that they name; without, all: by three workers, because tests mostly wait, then one by one what needs the machine for itself.
+# With ARGS just the tests that they name; without, all: by three workers, because tests mostly wait, and then, one by one, what needs
+# the machine for itself.
 PYTEST = $(PYTHON) -m pytest
 test: $(if $(ARGS),$(VENV)/.dev node_modules/.dev $(VENDOR)/.copied,check)
 	$(if $(ARGS),$(PYTEST) $(ARGS),failed=0; \

@@ -68,7 +68,8 @@ def test_while_the_disk_is_full_readers_are_told_and_the_text_is_there_when_it_i
         assert seen[-1]["type"] == "error"
         assert (seen[-1]["data"]["code"], seen[-1]["data"]["retryable"]) == ("database_unavailable", True)
         assert "store nothing" in seen[-1]["data"]["message"]
-        assert httpx2.get(f"{own_server.url}/readyz", timeout=30).status_code == 503
+        told = httpx2.get(f"{own_server.url}/readyz", timeout=30)
+        assert (told.status_code, told.text) == (503, "the database takes no writes\n")
         assert httpx2.get(f"{own_server.url}/healthz").status_code == 200
         disk.clear()
         assert shown_text(client.events(path)) == "".join(TOKENS)

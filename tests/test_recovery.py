@@ -335,6 +335,6 @@ def test_a_balancer_hears_soon_that_the_database_is_gone(start_server: ServerSta
     finally:
         database.stop()
     answer = httpx2.get(f"{server.url}/readyz", timeout=15)  # whoever waits in the pool waits for thirty
-    assert (answer.status_code, answer.text) == (503, "the database takes no writes\n")
+    assert (answer.status_code, answer.text) == (503, "the database does not answer\n")
     assert httpx2.get(f"{server.url}/healthz").status_code == 200
     server.stop()

@@ -5,7 +5,7 @@ import asyncio
 import redis
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.utils.decorators import async_only_middleware
 
@@ -30,7 +30,7 @@ def answer_supervisors(get_response: GetResponse) -> GetResponse:
             async with asyncio.timeout(READY_SECONDS):
                 response = alive() if request.path == "/healthz" else await sync_to_async(ready)()
         except TimeoutError:
-            response = no_database()
+            response = unready("the database does not answer")
         response["Content-Length"] = str(len(response.content))
         response["Cache-Control"] = "no-store"
         return response
@@ -44,18 +44,24 @@ def alive() -> HttpResponse:
 
 
 def ready() -> HttpResponse:
-    """Return whether the database takes writes, and Redis answers where it is used."""
+    """Return whether the database answers and takes writes, and Redis answers where it is used."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return unready("the database does not answer")
     try:
         try_a_write()
+    except DatabaseError:
+        return unready("the database takes no writes")
+    try:
         if settings.REDIS_URL:
             with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=REDIS_SECONDS) as client:
                 client.ping()
-    except DatabaseError:
-        return no_database()
     except redis.RedisError:
-        return HttpResponse("Redis does not answer\n", status=503, content_type="text/plain")
+        return unready("Redis does not answer")
     return HttpResponse("ok\n", content_type="text/plain")
 
 
-def no_database() -> HttpResponse:
-    return HttpResponse("the database takes no writes\n", status=503, content_type="text/plain")
+def unready(why: str) -> HttpResponse:
+    return HttpResponse(f"{why}\n", status=503, content_type="text/plain")
