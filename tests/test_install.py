@@ -63,10 +63,16 @@ def stop():
         return
     pid = int(state.read_text())
     os.kill(pid, 15)
-    status = pathlib.Path(f"/proc/{pid}/status")
-    while status.exists() and "\nState:\tZ" not in status.read_text():
+    while runs(pid):
         time.sleep(0.05)
     state.unlink()
+
+
+def runs(pid):
+    try:
+        return "\nState:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between opening and reading
+        return False
 
 
 if "journalctl" in sys.argv[0]:
