@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from django.conf import settings
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from generation import budget
 from generation.models import Attempt, Generation
-from generation.upstream import CompletionEnd, Pieces, prices
+from generation.upstream import CompletionEnd, Piece, Pieces, Withdrawn, Working, prices
 from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
@@ -45,6 +45,8 @@ class OngoingAttempt:
         self.result: Result | None = None
         # Whether the candidate's health says what was learned here; staff and the next text go by that.
         self.is_recorded = False
+        # Whether it turned out to begin with its thoughts without saying so.
+        self.thinks_first = False
         self._pieces: Pieces | None = None
         self._characters = 0
         self._first_token_seconds: float | None = None
@@ -64,37 +66,65 @@ class OngoingAttempt:
         return self.number, self.most, self.choice.candidate
 
     def begin(self, clients: Clients) -> None:
-        self._pieces = clients.stream(self.choice.candidate, self.generation.request)
+        self._pieces = clients.stream(
+            self.choice.candidate,
+            self.generation.request,
+            refused=self.choice.refused,
+            thinks_first=self.choice.thinks_first,
+        )
         self._started_at = timezone.now()
         self._started = time.monotonic()
         beside = " beside a slow one" if self.is_hedge else ""
         logger.info("[STREAMING] attempt %s of %s: %s%s generation=%s", *self._name, beside, self.generation.pk)
 
     async def first_piece(self) -> str | CompletionEnd:
-        """Return what comes first. Raises UpstreamFault, also when nothing comes in LLM_FIRST_TOKEN_SECONDS."""
-        async with self._failing(), _deadline(self.until, settings.LLM_FIRST_TOKEN_SECONDS, "the first token"):
-            piece = await self._next()
+        """Return what comes first of the text, or its end.
+
+        Raises UpstreamFault, also when nothing comes in LLM_FIRST_TOKEN_SECONDS, or in LLM_IDLE_SECONDS after the last
+        sign that the model is at work.
+        """
+        async with (
+            self._failing(),
+            _deadline(self.until, settings.LLM_FIRST_TOKEN_SECONDS, "the first token") as extend,
+        ):
+            while not isinstance(piece := await self._next(), str | CompletionEnd):
+                extend(settings.LLM_IDLE_SECONDS)
         self._first_token_seconds = time.monotonic() - self._started
         return piece
 
-    async def remaining(self, piece: str | CompletionEnd, *, on_text: Callable[[str], None]) -> CompletionEnd:
+    async def remaining(
+        self,
+        first: str | CompletionEnd,
+        *,
+        on_text: Callable[[str], None],
+        on_withdrawn: Callable[[], Awaitable[None]],
+    ) -> CompletionEnd:
         """Hand the first piece and all that follow to `on_text`, and return how the text ended.
 
-        Raises UpstreamFault, also when nothing comes for LLM_IDLE_SECONDS.
+        `on_withdrawn` is awaited where what came so far turned out to be no text. Raises UpstreamFault, also when
+        nothing comes for LLM_IDLE_SECONDS.
         """
-        async with self._failing(), _deadline(self.until, settings.LLM_IDLE_SECONDS, "the next token") as extend:
-            while isinstance(piece, str):
-                on_text(piece)
-                extend()
+        piece: Piece = first
+        idle = settings.LLM_IDLE_SECONDS
+        async with self._failing(), _deadline(self.until, idle, "the next token") as extend:
+            while not isinstance(piece, CompletionEnd):
+                if isinstance(piece, str):
+                    on_text(piece)
+                elif isinstance(piece, Withdrawn):
+                    self.thinks_first = True
+                    await on_withdrawn()
+                extend(idle)
                 piece = await self._next()
         await self.end(piece)
         return piece
 
-    async def _next(self) -> str | CompletionEnd:
+    async def _next(self) -> Piece:
         assert self._pieces is not None, "begun"  # noqa: S101  # for the type checker
         piece = await anext(self._pieces)
         if isinstance(piece, str):
             self._characters += len(piece)
+        elif isinstance(piece, Working):
+            self._characters += piece.characters
         return piece
 
     @asynccontextmanager
@@ -181,18 +211,21 @@ def _priced(row: Attempt) -> Attempt:
 
 
 @asynccontextmanager
-async def _deadline(until: float, seconds: float, waited_for: str) -> AsyncGenerator[Callable[[], None], None]:
+async def _deadline(until: float, seconds: float, waited_for: str) -> AsyncGenerator[Callable[[float], None], None]:
     """Raise UpstreamFault when `seconds` have passed: the provider's, or nobody's when the time of the whole is over.
 
-    As asyncio.timeout; yields what is to be called when something was heard, so that the seconds begin anew.
+    As asyncio.timeout; yields what is to be called when something was heard, with the seconds that begin then.
     """
     loop = asyncio.get_running_loop()
     due = min(until, loop.time() + seconds)
     timer: asyncio.TimerHandle
 
-    def extend() -> None:
-        nonlocal due
-        due = min(until, loop.time() + seconds)
+    def extend(seconds: float) -> None:
+        nonlocal due, timer
+        sooner, due = due, min(until, loop.time() + seconds)
+        if due < sooner:
+            timer.cancel()
+            timer = loop.call_at(due, check)
 
     def check() -> None:
         # Moving a time-out costs more than most that a piece of text needs, so it is only set when it has run out.

@@ -18,14 +18,15 @@ from generation.hedging import Allowance, Hedge, Spoke
 from generation.models import Attempt, Generation
 from generation.offload import offload_to_the_end
 from generation.upstream import CompletionEnd, candidates
+from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.chat import Clients
-from generation.upstream.faults import UpstreamFault
+from generation.upstream.faults import UpstreamFault, gravity
 
 logger = logging.getLogger("generation.failover")
 
 
 class NoCandidateLeft(Exception):
-    """Everybody who may be asked was asked or is cooling down. `fault` is the last one's."""
+    """Everybody who may be asked was asked or is cooling down. `fault` is the gravest of theirs."""
 
     def __init__(self, fault: UpstreamFault) -> None:
         super().__init__(str(fault))
@@ -71,7 +72,7 @@ class Failover:
                     return await self._complete(attempt)
         finally:
             await self._stop()
-        raise NoCandidateLeft(self._last_fault())
+        raise NoCandidateLeft(self._gravest_fault())
 
     async def _begin_next(self, *, is_hedge: bool = False) -> OngoingAttempt | None:
         """Record how attempts ended and begin one at the next candidate; None if there is none, or no database."""
@@ -91,12 +92,15 @@ class Failover:
         for one in self.attempts:
             if one.fault is not None:
                 _record(one)
-        if not may_ask:
+        without = self._without_what_was_refused()
+        if without is None and not may_ask:
             return None
-        choice = candidates.choose(self.candidates, tried=[one.choice.candidate for one in self.attempts])
+        choice = without or candidates.choose(self.candidates, tried=self._not_again())
         if choice is None:
             self._fault_before = candidates.last_fault(self.candidates)
             return None
+        if without is not None:
+            self.most += 1
         number = len(self.attempts) + 1
         attempt = OngoingAttempt(
             choice, self.generation, number=number, most=self.most, until=self._until, is_hedge=is_hedge
@@ -104,11 +108,28 @@ class Failover:
         self.attempts.append(attempt)
         return attempt
 
+    def _without_what_was_refused(self) -> Choice | None:
+        """Return the candidate that would not take all of the last request, to be asked without that."""
+        last = self.attempts[-1] if self.attempts else None
+        if last is None or last.fault is None or not last.fault.refused_wish:
+            return None
+        return candidates.without(last.choice, last.fault.refused_wish)
+
+    def _not_again(self) -> list[Candidate]:
+        """Return whom this text is not asked of any more: a slow machine of one's own does not become faster by it."""
+        tried = [one.choice.candidate for one in self.attempts]
+        slow = {
+            (one.choice.candidate.base_url, one.choice.candidate.key)
+            for one in self.attempts
+            if one.fault and one.fault.code == "provider_timeout" and one.choice.candidate.is_local
+        }
+        return [one for one in self.candidates if one in tried or (one.base_url, one.key) in slow]
+
     async def _complete(self, attempt: OngoingAttempt) -> CompletionEnd:
         spoke = await self._first_to_speak(attempt)
         if spoke.attempt.number > 1:
             await self.on_reset()
-        return await spoke.attempt.remaining(spoke.piece, on_text=self.on_text)
+        return await spoke.attempt.remaining(spoke.piece, on_text=self.on_text, on_withdrawn=self.on_reset)
 
     async def _first_to_speak(self, attempt: OngoingAttempt) -> Spoke:
         if not settings.LLM_HEDGE_SECONDS or attempt.number > 1:
@@ -129,10 +150,11 @@ class Failover:
         for one in self.attempts:
             await one.end(Attempt.Outcome.STOPPED)
 
-    def _last_fault(self) -> UpstreamFault:
+    def _gravest_fault(self) -> UpstreamFault:
+        """Return the gravest, which is the one that somebody has to do something about."""
         faults = [one.fault for one in self.attempts if one.fault is not None]
         if faults:
-            return faults[-1]
+            return max(reversed(faults), key=lambda fault: gravity(fault.code))
         if self._fault_before:
             return UpstreamFault(self._fault_before, "cooling down after an earlier fault")
         return UpstreamFault("provider_unreachable", "no candidate could be asked")
@@ -150,7 +172,7 @@ def _record(attempt: OngoingAttempt) -> None:
         return
     match attempt.result:
         case CompletionEnd():
-            candidates.record_outcome(attempt.choice, None)
+            candidates.record_outcome(attempt.choice, None, thinks_first=attempt.thinks_first)
         case UpstreamFault() as fault:
             candidates.record_outcome(attempt.choice, fault)
         case _:  # ended by us, or never begun: nothing was learned

@@ -78,14 +78,21 @@ SECRET_KEY = env.secret_key("SECRET_KEY")
 OPENAI_API_KEYS = env.keys("OPENAI_API_KEYS") or env.keys("OPENAI_API_KEY")
 _openai_itself = "https://api.openai.com/v1"
 OPENAI_BASE_URL = env.service_url("OPENAI_BASE_URL", _openai_itself)
-if not OPENAI_API_KEYS and _openai_itself != OPENAI_BASE_URL:  # a server of one's own, which may ask for none
+_is_openai = OPENAI_BASE_URL.startswith("https://api.openai.com/")
+if not OPENAI_API_KEYS and not _is_openai:  # a server of one's own, which may ask for none
     OPENAI_API_KEYS = ["no-key-needed"]
 OPENAI_MODEL = env.model("OPENAI_MODEL", "gpt-4o-mini")
-OPENAI_FALLBACK_MODELS = env.models("OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14")
+# No other server has OpenAI's models.
+OPENAI_FALLBACK_MODELS = env.models(
+    "OPENAI_FALLBACK_MODELS", "gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14" if _is_openai else ""
+)
 OPENROUTER_API_KEY = env.key("OPENROUTER_API_KEY")
 OPENROUTER_BASE_URL = env.service_url("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1")
 OPENROUTER_MODEL = env.model("OPENROUTER_MODEL", "")
-VARIANT_MODELS = env.models("VARIANT_MODELS", "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini")
+VARIANT_MODELS = env.models(
+    "VARIANT_MODELS",
+    "gpt-4o-mini,gpt-4.1-mini-2025-04-14,gpt-4.1-2025-04-14,gpt-4o-mini" if _is_openai else OPENAI_MODEL,
+)
 LLM_TIMEOUT_SECONDS = env.seconds("LLM_TIMEOUT_SECONDS", 120)
 LLM_FIRST_TOKEN_SECONDS = env.seconds("LLM_FIRST_TOKEN_SECONDS", 20)
 LLM_IDLE_SECONDS = env.seconds("LLM_IDLE_SECONDS", 30)

@@ -25,7 +25,7 @@ from accounts.models import User
 from accounts.tokens import create_token
 from professions.models import Brief, Criterion, Profession
 from tests.client import Client
-from tests.fake_openai import FakeOpenAI
+from tests.fake_openai import AS_OPENAI, FakeOpenAI
 from tests.stores import Postgres, Redis
 from tests.waiting import free_port, required, wait_until
 from web.static_files import collect_if_changed
@@ -165,6 +165,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
             "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
             "SITE_URL": url,
             "VAR_DIR": str(settings.VAR_DIR),
+            **AS_OPENAI,
         }
         with log_file.open("wb") as log:
             process = subprocess.Popen(

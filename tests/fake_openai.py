@@ -53,6 +53,11 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 HOST = "127.0.0.1"
 MODELS = ("gpt-4o-mini", "gpt-4.1-mini-2025-04-14", "gpt-4.1-2025-04-14")
+# What a site is told that asks this server as it would ask OpenAI.
+AS_OPENAI = {
+    "OPENAI_FALLBACK_MODELS": ",".join(MODELS[1:]),
+    "VARIANT_MODELS": ",".join([*MODELS, MODELS[0]]),
+}
 
 DEFAULT_TEXT = """\
 ## The late delivery 📦

@@ -219,10 +219,14 @@ def test_which_pauses_grow(code: str) -> None:
         "provider_unreachable": [5, 10],
         "provider_timeout": [5, 10],
         "broken_stream": [5, 10],
+        "request_refused": [5, 10],
     }
     constant = {
         "provider_unauthorized": [600, 600],
         "model_not_available": [600, 600],
+        "wrong_address": [600, 600],
+        "too_expensive": [600, 600],
+        "candidate_unusable": [600, 600],
         "quota_exhausted": [3600, 3600],
     }
     candidate = candidates.configured()[0]
@@ -238,7 +242,8 @@ def test_which_pauses_grow(code: str) -> None:
 
 def test_which_faults_a_person_may_try_again() -> None:
     """A retry is offered where asking again may help without anybody changing anything."""
-    for_good = {"provider_unauthorized", "model_not_available", "quota_exhausted"}
+    for_good = {"provider_unauthorized", "model_not_available", "quota_exhausted", "wrong_address", "too_expensive"}
+    for_good.add("candidate_unusable")
     of_this_text = {"context_too_long", "request_refused"}
     assert {code for code, fault in FAULTS.items() if not fault.retryable} == (
         for_good | of_this_text | {"budget_exhausted"}
@@ -279,6 +284,10 @@ def test_each_fault_speaks_against_exactly_those_its_row_in_the_table_names(code
         "provider_unauthorized": one_key,
         "quota_exhausted": one_key,
         "provider_unreachable": one_key | {("openai", B, "one"), ("openai", B, "two")},
+        "wrong_address": one_key | {("openai", B, "one"), ("openai", B, "two")},
+        "too_expensive": {("openai", A, "one")},
+        "candidate_unusable": {("openai", A, "one")},
+        "request_refused": {("openai", A, "one")},
         "model_not_available": {("openai", A, "one")},
         "rate_limited": {("openai", A, "one")},
         "provider_error": {("openai", A, "one")},

@@ -1,10 +1,6 @@
 """Frames that are JSON and not the protocol: each is a fault or a whole text, never a loop that pays again."""
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
@@ -12,12 +8,13 @@ from generation.models import Attempt, Generation
 from professions.models import Profession
 from tests.client import Client, shown_text, text_of
 from tests.conftest import KEY, ServerStarter
+from tests.raw_provider import DONE, Raw, RawProvider, frame, running_provider
 
 START = {"choices": [{"index": 0, "delta": {"content": "One "}}]}
 END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 BREAKING = {
     "a choice that is nothing": {"choices": [None]},
-    "content in parts": {"choices": [{"delta": {"content": [{"type": "text", "text": "two"}]}}]},
+    "content that is a number": {"choices": [{"delta": {"content": 2}}]},
     "a delta that is a list": {"choices": [{"delta": ["two"]}]},
     "choices that are a number": {"choices": 5},
     "a frame that is a list": [1, 2],
@@ -31,77 +28,44 @@ HARMLESS = {
 }
 
 
-class Provider(ThreadingHTTPServer):
-    """Answers each request with the same frames."""
-
-    def __init__(self) -> None:
-        self.frames: list[bytes] = []
-        self.asked = 0
-        super().__init__(("127.0.0.1", 0), Answer)
-
-    def answer_with(self, *frames: object) -> None:
-        self.frames = [b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames] + [b"data: [DONE]\n\n"]
-        self.asked = 0
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Provider
-
-    def do_POST(self) -> None:  # the standard library's name
-        self.server.asked += 1
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        self.wfile.writelines(self.server.frames)
-
-    def log_message(self, *arguments: object) -> None:
-        """Keep quiet."""
-
-
-@contextmanager
-def running_provider() -> Iterator[Provider]:
-    with Provider() as provider:
-        Thread(target=provider.serve_forever, daemon=True).start()
-        yield provider
-        provider.shutdown()
+def answer(*frames: object) -> Raw:
+    return Raw([*(frame(one) for one in frames), DONE])
 
 
 @pytest.fixture(scope="module")
-def odd_provider() -> Iterator[Provider]:
+def odd_provider() -> Iterator[RawProvider]:
     with running_provider() as provider:
         yield provider
 
 
 @pytest.fixture(scope="module")
-def odd_url(start_server: ServerStarter, odd_provider: Provider) -> Iterator[str]:
-    address = f"http://127.0.0.1:{odd_provider.server_address[1]}/v1"
-    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=address)
+def odd_url(start_server: ServerStarter, odd_provider: RawProvider) -> Iterator[str]:
+    server = start_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=odd_provider.base_url)
     yield server.url
     server.stop()
 
 
 @pytest.mark.parametrize("name", BREAKING)
 def test_a_frame_of_another_shape_is_a_fault_of_who_sent_it(
-    odd_url: str, odd_provider: Provider, transactional_db: None, profession: Profession, alice_token: str, name: str
+    odd_url: str, odd_provider: RawProvider, transactional_db: None, profession: Profession, alice_token: str, name: str
 ) -> None:
-    odd_provider.answer_with(START, BREAKING[name], END)
+    odd_provider.always(answer(START, BREAKING[name], END))
     with Client(odd_url, token=alice_token) as client:
         events = client.events(f"/api/tasks/profession/{profession.pk}/current/stream")
     assert events[-1]["data"]["authored_because"] == "no_candidate"
     assert shown_text(events) == Generation.objects.get().text == profession.ordered_briefs[0].authored_text
     assert set(Attempt.objects.values_list("fault", flat=True)) == {"broken_stream"}
-    assert odd_provider.asked == Attempt.objects.count() == 3
+    assert len(odd_provider.asked) == Attempt.objects.count() == 3
 
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_cannot_be_stored_is_left_out_and_the_text_arrives(
-    odd_url: str, odd_provider: Provider, transactional_db: None, profession: Profession, alice_token: str, name: str
+    odd_url: str, odd_provider: RawProvider, transactional_db: None, profession: Profession, alice_token: str, name: str
 ) -> None:
-    odd_provider.answer_with(START, HARMLESS[name], END)
+    odd_provider.always(answer(START, HARMLESS[name], END))
     with Client(odd_url, token=alice_token) as client:
         events = client.events(f"/api/tasks/profession/{profession.pk}/current/stream")
     assert events[-1]["type"] == "done"
     assert text_of(events) == events[-1]["data"]["full_text"] == Generation.objects.get().text
     assert text_of(events).startswith("One ")
-    assert odd_provider.asked == 1
+    assert len(odd_provider.asked) == 1

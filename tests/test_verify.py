@@ -23,14 +23,14 @@ from accounts.models import User
 from generation.models import CandidateHealth
 from generation.upstream.candidates import key_id
 from tests.conftest import KEY, ROOT, SECRET_KEY, Server, ServerStarter
-from tests.fake_openai import MODELS, Behaviour, FakeOpenAI, Refusal
+from tests.fake_openai import AS_OPENAI, MODELS, Behaviour, FakeOpenAI, Refusal
 from tests.test_nginx import nginx_before
 from tests.waiting import free_port, required
 
 
 def verify(tmp_path: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run the command on a database of its own, as an operator would."""
-    own = {"VAR_DIR": str(tmp_path), "PATH": "/usr/bin"} | environment
+    own = {"VAR_DIR": str(tmp_path), "PATH": "/usr/bin"} | AS_OPENAI | environment
     migrate = [sys.executable, "manage.py", "migrate", "-v", "0"]
     if "DATABASE_URL" not in environment and not (tmp_path / "db.sqlite3").exists():
         subprocess.run(migrate, cwd=ROOT, env=own, check=True)

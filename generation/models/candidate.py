@@ -8,6 +8,8 @@ from django.utils.translation import gettext_lazy as _
 
 # Further failures in a row make no difference.
 MOST_FAILURES = 20
+# What a candidate would not take is tried anew: servers are updated.
+REFUSALS_HOLD_FOR = timedelta(days=1)
 
 
 class Identity(NamedTuple):
@@ -27,6 +29,10 @@ class CandidateHealthQuerySet(models.QuerySet["CandidateHealth"]):
 
     def by_identity(self) -> "dict[Identity, CandidateHealth]":
         return {row.identity: row for row in self}
+
+    def of_note(self) -> "CandidateHealthQuerySet":
+        """Those that cannot be asked as any other: they failed, or do not take everything."""
+        return self.exclude(failures=0, refused=[], thinks_first=False)
 
     def recover(self, identity: Identity) -> None:
         """Close the circuit of a candidate that has just answered."""
@@ -62,6 +68,14 @@ class CandidateHealth(models.Model):
         _("probed until"), null=True, blank=True, help_text=_("One request probes it until then.")
     )
 
+    refused = models.JSONField(
+        _("is asked without"), default=list, blank=True, help_text=_("Found out by asking; tried anew after a day.")
+    )
+    refused_at = models.DateTimeField(_("found out"), null=True, blank=True)
+    thinks_first = models.BooleanField(
+        _("thinks first"), default=False, help_text=_("Its texts begin with its thoughts, which are taken out.")
+    )
+
     verified_at = models.DateTimeField(_("verified"), null=True, blank=True)
     streams = models.BooleanField(_("streams"), null=True, blank=True)
     reports_usage = models.BooleanField(_("reports usage"), null=True, blank=True)
@@ -87,6 +101,13 @@ class CandidateHealth(models.Model):
     @property
     def is_cooling_down(self) -> bool:
         return self.cooling_until is not None and self.cooling_until > timezone.now()
+
+    @property
+    def refused_lately(self) -> frozenset[str]:
+        """What it is not asked for at the moment."""
+        if self.refused_at is None or self.refused_at < timezone.now() - REFUSALS_HOLD_FOR:
+            return frozenset()
+        return frozenset(self.refused)
 
     def record_failure(
         self, fault: str, detail: str, *, cooldown_seconds: float, growing: bool, longest_seconds: float

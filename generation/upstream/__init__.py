@@ -9,8 +9,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Working:
+    """A model is at work on what is not text: it reasons, or has said that it begins.
+
+    `characters` are those of its reasoning, which is paid as text is.
+    """
+
+    characters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What was yielded so far was no text; the text begins behind this."""
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionEnd:
-    """How a text ended. Token counts are the provider's own, None where it told none."""
+    """How a text ended. Token counts are the provider's own, None where it told none that can be believed."""
 
     finish_reason: str
     model: str = ""
@@ -20,4 +35,5 @@ class CompletionEnd:
     request_id: str = ""
 
 
-Pieces = AsyncGenerator[str | CompletionEnd, None]
+Piece = str | Working | Withdrawn | CompletionEnd
+Pieces = AsyncGenerator[Piece, None]

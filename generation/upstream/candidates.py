@@ -8,13 +8,16 @@ it until that is known.
 import functools
 import hashlib
 import hmac
+import ipaddress
 import logging
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from generation.model_request import ModelRequest
 from generation.models import CandidateHealth
@@ -38,6 +41,15 @@ class Candidate:
     @property
     def identity(self) -> Identity:
         return Identity(self.provider, key_id(self.key), self.model)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a machine of one's own, by its address."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_private
+        except ValueError:
+            return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa"))
 
     def __str__(self) -> str:
         return f"{self.provider} key {self.key_number} {self.model}"
@@ -100,19 +112,28 @@ def _openrouter() -> Iterator[Candidate]:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A candidate to ask now. `probed_until`: it failed before, and until then this request may find out whether it
-    still does, and no other. `is_outage`: half of all candidates or more are cooling down or being probed.
+    """A candidate to ask now.
+
+    Args:
+        probed_until: it failed before, and until then this request may find out whether it still does, and no other.
+        is_outage: half of all candidates or more are cooling down or being probed.
+        refused: what it is not asked for (wishes.py).
+        tries_anew: it is asked again for what it did not take a day ago.
+        thinks_first: it begins with its thoughts without saying so.
     """
 
     candidate: Candidate
     probed_until: datetime | None = None
     is_outage: bool = False
+    refused: frozenset[str] = frozenset()
+    tries_anew: bool = False
+    thinks_first: bool = False
 
 
 def choose(candidates: list[Candidate], *, tried: Collection[Candidate] = ()) -> Choice | None:
     """Return the first candidate that was not tried and is not cooling down; None when there is none."""
-    known = CandidateHealth.objects.exclude(failures=0).by_identity()
-    troubled = sum(candidate.identity in known for candidate in candidates)
+    known = CandidateHealth.objects.of_note().by_identity()
+    troubled = sum(known[one.identity].failures > 0 for one in candidates if one.identity in known)
     is_outage = troubled * 2 >= len(candidates)
     for candidate in candidates:
         if candidate in tried:
@@ -120,9 +141,29 @@ def choose(candidates: list[Candidate], *, tried: Collection[Candidate] = ()) ->
         health = known.get(candidate.identity)
         if health is None:
             return Choice(candidate, is_outage=is_outage)
-        if not health.is_cooling_down and (until := health.start_probe(seconds=settings.LLM_TIMEOUT_SECONDS)):
-            return Choice(candidate, probed_until=until, is_outage=is_outage)
+        until = None
+        if health.failures:
+            if health.is_cooling_down:
+                continue
+            until = health.start_probe(seconds=settings.LLM_TIMEOUT_SECONDS)
+            if until is None:
+                continue
+        return Choice(
+            candidate,
+            probed_until=until,
+            is_outage=is_outage,
+            refused=health.refused_lately,
+            tries_anew=bool(health.refused) and not health.refused_lately,
+            thinks_first=health.thinks_first,
+        )
     return None
+
+
+def without(choice: Choice, wish: str) -> Choice | None:
+    """Return the same candidate to be asked without a wish; None where it was asked without it."""
+    if wish in choice.refused:
+        return None
+    return replace(choice, probed_until=None, refused=choice.refused | {wish})
 
 
 def last_fault(candidates: list[Candidate]) -> str:
@@ -172,14 +213,27 @@ def _blamed(candidate: Candidate, blames: Blames) -> list[Candidate]:
         case Blames.CANDIDATE:
             return [candidate]
         case Blames.KEY:
-            return list(dict.fromkeys([*(one for one in configured() if one.key == candidate.key), candidate]))
+            same = [one for one in configured() if (one.provider, one.key) == (candidate.provider, candidate.key)]
+            return list(dict.fromkeys([*same, candidate]))
         case Blames.PROVIDER:
             same = [one for one in configured() if one.provider == candidate.provider]
             return list(dict.fromkeys([*same, candidate]))
 
 
-def record_outcome(choice: Choice, fault: UpstreamFault | None) -> None:
-    """Record how a candidate did: after a failure it cools down, and when a probe is answered it has recovered."""
+def record_outcome(choice: Choice, fault: UpstreamFault | None, *, thinks_first: bool = False) -> None:
+    """Record how a candidate did: after a failure it cools down, and when a probe is answered it has recovered.
+
+    What it would not take, and that it begins with its thoughts, is remembered for all who ask it next.
+    """
+    if fault is not None and fault.refused_wish and fault.refused_wish not in choice.refused:
+        _remember(choice, refused=choice.refused | {fault.refused_wish})
+        logger.warning("[STREAMING] %s does not take %s and is asked without it", choice.candidate, fault.refused_wish)
+        release_probe(choice)
+        return
+    if thinks_first and not choice.thinks_first:
+        _remember(choice, thinks_first=True)
+    if fault is None and choice.tries_anew:
+        CandidateHealth.objects.of([choice.candidate.identity]).update(refused=[], refused_at=None)
     if fault is not None and fault.fault.blames is not Blames.NOBODY:
         blame(choice.candidate, fault)
     elif fault is not None and not fault.was_answered:
@@ -188,6 +242,13 @@ def record_outcome(choice: Choice, fault: UpstreamFault | None) -> None:
         # It answered, be it that it would not write this very text.
         CandidateHealth.objects.recover(choice.candidate.identity)
         logger.info("[STREAMING] %s has recovered", choice.candidate)
+
+
+def _remember(choice: Choice, *, refused: Collection[str] = (), thinks_first: bool = False) -> None:
+    values: dict[str, object] = {"refused": sorted(refused), "refused_at": timezone.now()} if refused else {}
+    if thinks_first:
+        values["thinks_first"] = True
+    CandidateHealth.objects.update_or_create(**choice.candidate.identity._asdict(), defaults=values)
 
 
 def release_probe(choice: Choice) -> None:

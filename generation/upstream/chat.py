@@ -6,8 +6,9 @@ would retry by itself, out of sight; so its retries are off.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,10 +17,17 @@ import openai
 
 from generation.model_request import ModelRequest
 from generation.pace import next_look
-from generation.upstream import Pieces
+from generation.upstream import CompletionEnd, Pieces, Withdrawn, Working, finish_reasons, wishes
 from generation.upstream.candidates import Candidate
-from generation.upstream.decoder import Decoder
-from generation.upstream.faults import UpstreamFault, classify
+from generation.upstream.classify import classify, of_refusal
+from generation.upstream.decoder import MALFORMED, Decoder, ErrorInside
+from generation.upstream.faults import UpstreamFault
+from generation.upstream.finish_reasons import Meaning
+from generation.upstream.thinking import Thoughts
+from generation.upstream.usage import Usage
+from web.logs import visible
+
+logger = logging.getLogger("generation.upstream.chat")
 
 CONNECT_SECONDS = 10.0
 # One provider connection for each text being written. Whoever comes above the bound is told so at once: waiting for
@@ -32,10 +40,11 @@ CLOSING_SECONDS = 0.2
 # A read of this size took all that one read takes: there is more, and a fast provider is not to be held up.
 MORE_IS_THERE_BYTES = 8192
 
-# What decoding raises for JSON that is broken, too deep, or of another shape than the protocol's.
-MALFORMED = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+# What usage is waited for behind the end of a text.
+USAGE_SECONDS = 2.0
 
-_OPENAI = "https://api.openai.com/"
+# A token is seldom longer. A text of more characters than twice the tokens asked for can have is cut.
+MOST_CHARACTERS_PER_TOKEN = 6
 
 
 class Clients:
@@ -45,16 +54,30 @@ class Clients:
         self._clients: dict[tuple[str, str], openai.AsyncOpenAI] = {}
         self._asked = 0
 
-    async def stream(self, candidate: Candidate, request: ModelRequest) -> Pieces:
+    async def stream(
+        self, candidate: Candidate, request: ModelRequest, *, refused: Collection[str] = (), thinks_first: bool = False
+    ) -> Pieces:
         """Yield the pieces of one completion, then its CompletionEnd.
 
+        Args:
+            refused: the wishes that this candidate is known not to take (wishes.py).
+            thinks_first: whether it is known to begin with its thoughts without saying so.
+
         Raises:
-            UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included.
+            UpstreamFault: whenever the text is not there whole, a clean end without `finish_reason` included; also for
+                a mistake of ours, so that it never keeps the next candidate from being asked.
         """
-        with self._connection():
-            async with _response(self._client_for(candidate), candidate, request) as response:
-                async for piece in _decoded(_Body(response.http_response), request_id=_request_id(response)):
-                    yield piece
+        try:
+            with self._connection():
+                async with _response(self._client_for(candidate), candidate, request, refused) as response:
+                    answer = _Answer(response, candidate, request, thinks_first=thinks_first)
+                    async for piece in answer.pieces():
+                        yield piece
+        except UpstreamFault:
+            raise
+        except Exception as error:
+            logger.exception("%s cannot be asked", candidate)
+            raise UpstreamFault("candidate_unusable", type(error).__name__, label=type(error).__name__) from error
 
     async def close(self) -> None:
         """Close all connections."""
@@ -90,60 +113,44 @@ def _new_client(candidate: Candidate) -> openai.AsyncOpenAI:
         max_retries=0,
         # Reading has no time-out here: the deadlines of generation/attempts.py count tokens, and comments are none.
         timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-        http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=MAX_CONNECTIONS)),
+        # An address that leads elsewhere is a wrong address: behind a redirect a POST mostly becomes a GET.
+        http_client=openai.DefaultAioHttpClient(
+            limits=httpx2.Limits(max_connections=MAX_CONNECTIONS), follow_redirects=False
+        ),
     )
 
 
-def _wishes(candidate: Candidate, request: ModelRequest) -> dict[str, object]:
-    # OpenAI deprecated `max_tokens` and refuses it for some models; most other servers know nothing else.
-    length = "max_completion_tokens" if candidate.base_url.startswith(_OPENAI) else "max_tokens"
-    wishes: dict[str, object] = {length: request.max_tokens}
-    if request.temperature is not None:
-        wishes["temperature"] = request.temperature
-    if request.response_format is not None:
-        wishes["response_format"] = request.response_format
-    return wishes
-
-
 @contextmanager
-def _faults_named() -> Iterator[None]:
+def _faults_named(base_url: str) -> Iterator[None]:
     """Raise whatever goes wrong at a provider as UpstreamFault."""
     try:
         yield
     except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError, *MALFORMED) as error:
-        raise classify(error) from error
+        raise classify(error, base_url=base_url) from error
 
 
 @asynccontextmanager
 async def _response(
-    client: openai.AsyncOpenAI, candidate: Candidate, request: ModelRequest
+    client: openai.AsyncOpenAI, candidate: Candidate, request: ModelRequest, refused: Collection[str]
 ) -> AsyncGenerator[Any, None]:
-    """Yield the open event stream; a fault that happens inside is told which request it belongs to."""
+    """Yield the open answer; a fault that happens inside is told which request it belongs to."""
     request_id, status = "", None
     try:
-        with _faults_named():
-            async with client.chat.completions.with_streaming_response.create(  # type: ignore[call-overload]  # wants six TypedDicts of roles
+        with _faults_named(candidate.base_url):
+            async with client.chat.completions.with_streaming_response.create(
                 model=candidate.model,
-                messages=request.messages,
+                messages=wishes.messages(request, refused=refused),  # type: ignore[arg-type]  # wants six TypedDicts
                 stream=True,
-                stream_options={"include_usage": True},
                 extra_headers={"Accept": "text/event-stream"},
-                extra_body=_wishes(candidate, request),
+                extra_body=wishes.parameters(request, base_url=candidate.base_url, refused=refused),
             ) as response:
                 request_id, status = _request_id(response), response.status_code
-                _insist_on_event_stream(response)
                 yield response
     except UpstreamFault as fault:
         fault.status = fault.status or status
         fault.request_id = fault.request_id or request_id
+        fault.say_reason(unless_in=[message["content"] for message in request.messages])
         raise
-
-
-def _insist_on_event_stream(response: Any) -> None:
-    content_type = response.headers.get("content-type", "")
-    if not content_type.startswith("text/event-stream"):
-        reason = f"an answer of type {content_type[:40]!r} instead of an event stream"
-        raise UpstreamFault("broken_stream", reason, label=reason)
 
 
 def _request_id(response: Any) -> str:
@@ -176,28 +183,128 @@ class _Body:
                 transport.resume_reading()
 
 
-async def _decoded(body: _Body, *, request_id: str) -> Pieces:
-    """Decode the bytes of an event stream; all text of one network read becomes one piece.
+class _Answer:
+    """One answer of a provider, decoded."""
 
-    The first text is given at once. What arrives within MERGE_SECONDS behind a text is read in one go, so that every
-    step from here to the client is done once for all of it.
-    """
-    decoder = Decoder()
-    async for chunk in body.chunks:
-        if text := decoder.read(chunk):
-            yield text
-        if decoder.is_done:
-            break
-        if decoder.any_text and len(chunk) < MORE_IS_THERE_BYTES:
-            await body.pause()
-    if not decoder.finish_reason:
-        raise UpstreamFault("broken_stream", "no finish_reason", label="no finish_reason")
-    if decoder.finish_reason == "content_filter":
-        raise UpstreamFault("content_filtered", "finish_reason content_filter")
-    if not decoder.any_text:
-        raise UpstreamFault("broken_stream", f"no text, finish_reason {decoder.finish_reason}")
-    await _read_to_the_end(body)
-    yield decoder.ending(request_id)
+    def __init__(self, response: Any, candidate: Candidate, request: ModelRequest, *, thinks_first: bool) -> None:
+        self._body = _Body(response.http_response)
+        self._request_id = _request_id(response)
+        self._request = request
+        self._candidate = candidate
+        self._decoder = Decoder()
+        self._thoughts = Thoughts(starts_inside=thinks_first)
+        self._characters = 0
+        self._any_text = False
+        self._most_characters = 2 * request.max_tokens * MOST_CHARACTERS_PER_TOKEN
+
+    @property
+    def _is_too_long(self) -> bool:
+        return self._characters >= self._most_characters
+
+    async def pieces(self) -> Pieces:
+        """Yield what has come as one piece for each network read.
+
+        The first text is given at once. What arrives within MERGE_SECONDS behind a text is read in one go, so that
+        every step from here to the client is done once for all of it.
+        """
+        decoder = self._decoder
+        async with aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                had_begun, reasoned = decoder.has_begun, decoder.reasoned
+                for piece in self._shown(self._decode(chunk)):
+                    yield piece
+                if decoder.reasoned > reasoned or (decoder.has_begun and not had_begun and not self._any_text):
+                    yield Working(decoder.reasoned - reasoned)
+                if decoder.is_done or self._is_too_long:
+                    break
+                if self._any_text and len(chunk) < MORE_IS_THERE_BYTES and not decoder.has_ended_well:
+                    await self._body.pause()
+        for piece in self._shown("" if self._is_too_long else self._decode(None)):
+            yield piece
+        if rest := self._thoughts.rest():
+            self._any_text = self._any_text or bool(rest.strip())
+            yield rest
+        end = self._end()
+        await _read_to_the_end(self._body)
+        yield end
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield what arrives; behind a good end no longer than usage is worth waiting for, whatever happens then."""
+        until: float | None = None
+        while True:
+            if self._decoder.has_ended_well and until is None:
+                until = asyncio.get_running_loop().time() + USAGE_SECONDS
+            try:
+                async with asyncio.timeout_at(until):
+                    chunk = await anext(self._body.chunks)
+            except StopAsyncIteration:
+                return
+            except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
+                if not self._decoder.has_ended_well:
+                    raise
+                return
+            yield chunk
+
+    def _decode(self, chunk: bytes | None) -> str:
+        """Return the text of a chunk, or of what was left at the end of all; nothing behind a good end is a fault."""
+        try:
+            return self._decoder.finish() if chunk is None else self._decoder.read(chunk)
+        except ErrorInside as error:
+            if not self._decoder.has_ended_well:
+                raise of_refusal(error.refusal, status=200, base_url=self._candidate.base_url) from error
+        except MALFORMED:
+            if not self._decoder.has_ended_well:
+                raise
+        return self._decoder.decoded()
+
+    def _shown(self, text: str) -> Iterator[str | Working | Withdrawn]:
+        """Yield what a reader is to see of a text, or that there is something he is not to see."""
+        text = text[: self._most_characters - self._characters]
+        if not text:
+            return
+        self._characters += len(text)
+        was_thought = self._thoughts.was_thought
+        shown = self._thoughts.read(text)
+        if self._thoughts.was_thought and not was_thought:
+            self._any_text = False
+            yield Withdrawn()
+        if shown:
+            self._any_text = self._any_text or not shown.isspace()
+            yield shown
+        if len(shown) < len(text):
+            yield Working(len(text) - len(shown))
+
+    def _end(self) -> CompletionEnd:
+        """Return how the text ended. Raises UpstreamFault where it is none."""
+        decoder = self._decoder
+        reason = decoder.finish_reason or ("stop" if decoder.is_done and self._any_text else "")
+        if self._is_too_long:
+            reason = finish_reasons.LENGTH
+        if not reason:
+            raise UpstreamFault("broken_stream", "no finish_reason", label="no finish_reason")
+        said = f"finish_reason {reason}"
+        if decoder.native_finish_reason:
+            said += f" ({decoder.native_finish_reason})"
+        match finish_reasons.meaning(reason, native=decoder.native_finish_reason):
+            case Meaning.BROKEN:
+                raise UpstreamFault("broken_stream", said, label=visible(said)[:120])
+            case Meaning.FILTERED:
+                raise UpstreamFault("content_filtered", said)
+            case Meaning.CUT:
+                reason = finish_reasons.LENGTH
+        if not self._any_text:
+            raise UpstreamFault("broken_stream", f"no text, {said}", label=visible(f"no text, {said}")[:120])
+        if not finish_reasons.is_known(reason):
+            logger.warning("an unknown %s is taken as an end", visible(said)[:120])
+        usage = Usage.read(decoder.usage, self._request, characters=self._characters + decoder.reasoned)
+        return CompletionEnd(
+            finish_reason=visible(reason)[:32],
+            model=self._candidate.model,  # what a server calls itself may be a file's path
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            request_id=self._request_id,
+        )
 
 
 async def _read_to_the_end(body: _Body) -> None:

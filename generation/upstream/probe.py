@@ -22,7 +22,8 @@ from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
 
-MOST_TOKENS = 50
+# A model that reasons needs room before it says the first word.
+MOST_TOKENS = 1000
 QUESTION: list[Message] = [
     Message(role="user", content='Answer with this JSON object and nothing else: {"ready": true}')
 ]
@@ -48,6 +49,7 @@ class Finding:
 
     candidate: Candidate
     fault: UpstreamFault | None = None
+    refused: frozenset[str] = frozenset()
     reports_usage: bool = False
     first_token_seconds: float | None = None
     writes: dict[str, bool] = field(default_factory=dict)
@@ -59,13 +61,16 @@ class Finding:
         streams = _("streams, first token after %(seconds).2f s") % {"seconds": self.first_token_seconds or 0}
         missing = [name for name, able in (("usage", self.reports_usage), *self.writes.items()) if not able]
         lacks = _(", without %(missing)s") % {"missing": ", ".join(missing)} if missing else ""
-        return f"{self.candidate}: {streams}{lacks}"
+        asked = _(", asked without %(refused)s") % {"refused": ", ".join(sorted(self.refused))} if self.refused else ""
+        return f"{self.candidate}: {streams}{lacks}{asked}"
 
 
 _TRY_AGAIN = _("Try again later; if it stays, take it out of the configuration.")
 _REMEDIES = {
     "provider_unauthorized": _("Replace the key."),
     "model_not_available": _("Allow the project this model, or take the model out of OPENAI_MODEL and the others."),
+    "wrong_address": _("Correct OPENAI_BASE_URL."),
+    "too_expensive": _("Top up the account, or lower LLM_MAX_TOKENS."),
     "quota_exhausted": _("Top up the account or replace the key."),
     "provider_unreachable": _("Look at the base URL, and whether this machine may reach it."),
     "provider_timeout": _("Look at the base URL; a slow model needs a longer LLM_FIRST_TOKEN_SECONDS."),
@@ -98,34 +103,50 @@ async def _probe(candidate: Candidate, clients: Clients, *, until: float) -> Fin
         finding.fault = fault
     else:
         formats = (JSON_SCHEMA, JSON_OBJECT)
-        answers = await asyncio.gather(*(_writes_json(candidate, clients, how, until=until) for how in formats))
+        answers = await asyncio.gather(*(_writes_json(finding, clients, how, until=until) for how in formats))
         finding.writes = dict(zip(("json_schema", "json_object"), answers, strict=True))
     return finding
 
 
 async def _stream(finding: Finding, clients: Clients) -> None:
+    """Ask for a short text; what the candidate does not take is left out from then on."""
+    while True:
+        try:
+            await _stream_once(finding, clients)
+        except UpstreamFault as fault:
+            if not fault.refused_wish or fault.refused_wish in finding.refused:
+                raise
+            finding.refused |= {fault.refused_wish}
+        else:
+            return
+
+
+async def _stream_once(finding: Finding, clients: Clients) -> None:
     started = time.monotonic()
-    async for piece in clients.stream(finding.candidate, ModelRequest(QUESTION, max_tokens=MOST_TOKENS)):
+    request = ModelRequest(QUESTION, max_tokens=MOST_TOKENS)
+    async for piece in clients.stream(finding.candidate, request, refused=finding.refused):
         if isinstance(piece, CompletionEnd):
             finding.reports_usage = piece.prompt_tokens is not None and piece.completion_tokens is not None
-        elif finding.first_token_seconds is None:
+        elif finding.first_token_seconds is None and isinstance(piece, str):
             finding.first_token_seconds = time.monotonic() - started
 
 
-async def _writes_json(
-    candidate: Candidate, clients: Clients, response_format: dict[str, Any], *, until: float
-) -> bool:
+async def _writes_json(finding: Finding, clients: Clients, response_format: dict[str, Any], *, until: float) -> bool:
     """Return whether a candidate keeps to a format of answers; refusing to is a no."""
     text = ""
     try:
         async with asyncio.timeout_at(until):
             request = ModelRequest(QUESTION, max_tokens=MOST_TOKENS, response_format=response_format)
-            async for piece in clients.stream(candidate, request):
+            async for piece in clients.stream(finding.candidate, request, refused=finding.refused):
                 text += piece if isinstance(piece, str) else ""
         answer: object = json.loads(text)
     except (UpstreamFault, TimeoutError, ValueError):
         return False
-    return answer == {"ready": True}
+    match answer:
+        case {"ready": bool(), **others}:  # whether it says yes is not the question
+            return not others
+        case _:
+            return False
 
 
 def _keep(finding: Finding) -> None:
@@ -138,4 +159,6 @@ def _keep(finding: Finding) -> None:
         "writes_json_schema": finding.writes.get("json_schema"),
         "writes_json_object": finding.writes.get("json_object"),
     }
+    if finding.fault is None:
+        values |= {"refused": sorted(finding.refused), "refused_at": timezone.now() if finding.refused else None}
     CandidateHealth.objects.update_or_create(**finding.candidate.identity._asdict(), defaults=values)

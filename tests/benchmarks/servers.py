@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 
 from tests.benchmarks.machine import OTHER_CORES, SERVER_CORES, Stopwatch
+from tests.fake_openai import AS_OPENAI
 from tests.waiting import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,7 +45,7 @@ class Provider:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{self.process.url}/v1"}
+        return {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": f"{self.process.url}/v1", **AS_OPENAI}
 
     def facts(self) -> dict[str, float]:
         facts: dict[str, float] = httpx2.get(f"{self.process.url}/sent").json()
