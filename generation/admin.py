@@ -134,6 +134,7 @@ class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
         "reports_usage",
         "writes_json_schema",
         "writes_json_object",
+        "asked_without",
         "first_token_seconds",
         "verified_at",
     ]
@@ -153,6 +154,10 @@ class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
         if row.is_cooling_down:
             return False
         return True if row.failures == 0 else None
+
+    @admin.display(description=_("asked without"))
+    def asked_without(self, row: CandidateHealth) -> str:
+        return ", ".join(sorted(row.refused_lately))
 
     @admin.action(description=_("Ask again at once, whatever they did"), permissions=["operate"])
     def ask_again(self, request: HttpRequest, rows: QuerySet[CandidateHealth]) -> None:

@@ -97,8 +97,19 @@ def test_a_learner_waits_no_longer_than_one_text_may_take_however_many_candidate
     start_own_server: ServerStarter, profession: Profession, alice_token: str, provider: FakeOpenAI
 ) -> None:
     limits = {"LLM_TIMEOUT_SECONDS": "2.5", "LLM_FIRST_TOKEN_SECONDS": "1"}
-    server = start_own_server(OPENAI_API_KEYS=f"{KEY},{KEY}2", OPENAI_BASE_URL=provider.base_url, **limits)
+    keys = ",".join(f"{KEY}{number}" for number in range(4))
+    server = start_own_server(OPENAI_API_KEYS=keys, OPENAI_BASE_URL=provider.base_url, **limits)
     provider.default = Behaviour(first_token_delay=60)
     assert play(server.url, alice_token, profession) == ["metadata", "token", "done"]
     assert len(provider.requests) == 3
     assert sum(Attempt.objects.values_list("seconds", flat=True)) < 4
+
+
+def test_a_slow_machine_of_ones_own_is_asked_once_for_a_text(
+    start_own_server: ServerStarter, profession: Profession, alice_token: str, provider: FakeOpenAI
+) -> None:
+    own = {"OPENAI_BASE_URL": provider.base_url, "LLM_FIRST_TOKEN_SECONDS": "1"}
+    server = start_own_server(OPENAI_MODEL="slow", OPENAI_FALLBACK_MODELS="slower,slowest", **own)
+    provider.default = Behaviour(first_token_delay=60)
+    assert play(server.url, alice_token, profession) == ["metadata", "token", "done"]
+    assert [request.body["model"] for request in provider.requests] == ["slow"]

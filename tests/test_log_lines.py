@@ -93,7 +93,7 @@ def test_no_line_of_a_traceback_can_pose_as_a_log_line() -> None:
         ("refused: code=123456, api_key='abc'", "refused: code=…, api_key='abc'"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
         ("__Host-sessionid=abc; csrftoken=def", "__Host-sessionid=…; csrftoken=…"),
-        ("Who asks? Nobody (status 403, code model_not_found, param None)", None),
+        ("Who asks? Nobody (status 403, code model_not_found, param messages)", None),
         ("[STREAMING] Stream completed for user 1, profession 1 generation=8b1c", None),
     ],
 )

@@ -132,7 +132,8 @@ def test_one_grep_tells_what_became_of_a_class_whose_key_was_withdrawn(
     shown = "no model was available (provider_unauthorized): the authored text is shown"
     assert story == [
         "attempt 1 of 3: openai key 1 gpt-4o-mini",
-        "attempt 1 of 3 failed: provider_unauthorized (status 401, code invalid_api_key, param None), "
+        "attempt 1 of 3 failed: provider_unauthorized (status 401, code invalid_api_key: 401 Incorrect API key "
+        "provided: [key]. You can find your API key at https://platform.openai.com/account/api-keys.), "
         "openai key 1 gpt-4o-mini",
         "openai key 1 gpt-4o-mini: this key with every model cools down for 600 s because of provider_unauthorized",
         *[shown] * 4,

@@ -325,3 +325,13 @@ def test_a_host_that_is_not_the_sites_gets_nothing(https_server: Server, authore
     for server in (https_server, authored_server):
         refused = httpx2.get(f"{server.url}/", headers={"Host": "evil.example", "X-Forwarded-Proto": "https"})
         assert refused.status_code == 400
+
+
+def test_openais_models_are_defaults_at_its_own_address_only(tmp_path: Path) -> None:
+    show = "print(settings.OPENAI_FALLBACK_MODELS, settings.VARIANT_MODELS, bool(settings.OPENAI_API_KEYS))"
+    command = ["shell", "-v", "0", "-c", f"from django.conf import settings; {show}"]
+    elsewhere = {"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1", "OPENAI_MODEL": "llama3.2"}
+    assert manage(*command, var=tmp_path, **elsewhere).stdout.strip() == "[] ['llama3.2'] True"
+    at_openai = manage(*command, var=tmp_path, OPENAI_BASE_URL="https://api.openai.com/v1").stdout
+    assert "['gpt-4.1-mini-2025-04-14', 'gpt-4.1-2025-04-14']" in at_openai
+    assert at_openai.strip().endswith("False")
