@@ -150,7 +150,8 @@ async def _writes_json(finding: Finding, clients: Clients, response_format: dict
 
 
 def _keep(finding: Finding) -> None:
-    candidates.record_outcome(Choice(finding.candidate, probed_until=timezone.now()), finding.fault)
+    choice = Choice(finding.candidate, probed_until=timezone.now(), refused=finding.refused)
+    candidates.record_outcome(choice, finding.fault)
     values: dict[str, Any] = {
         "verified_at": timezone.now(),
         "streams": finding.fault is None,
