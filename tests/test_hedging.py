@@ -107,6 +107,13 @@ def test_in_an_outage_nobody_gets_a_rival_though_there_would_be_one(
     assert not Attempt.objects.filter(is_hedge=True).exists()
 
 
+def test_a_long_quiet_time_saves_up_no_more_than_a_few_rivals() -> None:
+    allowance = Allowance()
+    for _ in range(1000):
+        allowance.earn()
+    assert [allowance.spend() for _ in range(6)] == [True] * 5 + [False]
+
+
 def test_in_the_long_run_five_of_a_hundred_texts_may_get_a_rival() -> None:
     allowance = Allowance()
     spent = 0

@@ -88,6 +88,7 @@ def test_a_job_whose_process_died_is_run_by_another() -> None:
     process = Jobs(owner="alive")
     process.every(DAY, work)
     run_until(lambda: ran == ["ran"], process)
+    assert not Job.objects.renew(name, owner="dead")
     Job.objects.finish(name, owner="dead", took_seconds=1, again_after_seconds=0, has_failed=True)
     assert not Job.objects.get().has_failed, "what the dead one comes back with does not count"
 

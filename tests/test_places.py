@@ -7,6 +7,7 @@ import pytest
 from django.http import HttpResponse
 
 from accounts.models import User
+from generation import places as places_module
 from generation.model_request import Message
 from generation.models import Generation
 from generation.places import MOST_PLACES_OF_ONE_PERSON, Places
@@ -39,6 +40,17 @@ def test_a_place_is_free_again_when_its_request_failed() -> None:
     with pytest.raises(ZeroDivisionError), places.take(ALICE):
         raise ZeroDivisionError
     assert room(places) == MOST_PLACES_OF_ONE_PERSON
+
+
+def test_a_process_has_so_many_places_for_all_people_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places_module, "MOST_PLACES", 3)
+    places = Places()
+    taken = [places.take(person) for person in range(3)]
+    with pytest.raises(Problem) as refused:
+        places.take(99)
+    assert (refused.value.status, refused.value.code) == (503, "too_many_streams")
+    taken[0].release()
+    assert places.take(99)
 
 
 def test_a_place_stays_taken_for_a_response_until_it_is_released_or_the_response_is_gone() -> None:
