@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(chunk)
             self.wfile.flush()
         if answer.stays_open:
-            self.server.is_over.wait(60)
+            self.server.is_over.wait()
 
     def log_message(self, *arguments: object) -> None:
         """Keep quiet."""

@@ -55,6 +55,13 @@ def test_a_finished_text_is_not_written_again(generation: Generation) -> None:
     assert Generation.objects.get().text == "Done."
 
 
+def test_a_text_that_was_taken_over_often_enough_is_claimed_by_nobody(generation: Generation) -> None:
+    claimed_by("first", generation)
+    let_lease_run_out(generation)
+    Generation.objects.update(takeovers=MOST_TAKEOVERS)
+    assert Generation.objects.claim(generation.pk, owner="second") is None
+
+
 def test_a_producer_whose_lease_ran_out_stores_no_end_once_another_has_the_text(generation: Generation) -> None:
     zombie = claimed_by("first", generation)
     let_lease_run_out(generation)

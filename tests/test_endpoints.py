@@ -1,5 +1,6 @@
 """What servers that call themselves compatible with OpenAI's really send, and what is made of it."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,7 +50,8 @@ def ask(provider: RawProvider, *, base_url: str = "", thinks_first: bool = False
     async def scenario() -> list[Piece]:
         clients = Clients()
         try:
-            return [piece async for piece in clients.stream(candidate, request, thinks_first=thinks_first)]
+            async with asyncio.timeout(30):
+                return [piece async for piece in clients.stream(candidate, request, thinks_first=thinks_first)]
         finally:
             await clients.close()
 

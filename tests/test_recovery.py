@@ -201,8 +201,13 @@ def test_200_learners_hand_in_at_once_and_every_answer_is_stored(
 
 
 def test_readers_that_stop_reading_are_dropped_and_disturb_nobody(
-    own_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
+    start_own_server: ServerStarter,
+    environment: dict[str, str],
+    profession: Profession,
+    provider: FakeOpenAI,
+    alice_token: str,
 ) -> None:
+    own_server = start_own_server(**environment, LLM_MAX_TOKENS="1000000")
     text = "x" * 4_000_000
     provider.default = Behaviour(tokens=tuple(text[i : i + 100_000] for i in range(0, len(text), 100_000)))
     address = ("127.0.0.1", own_server.port)

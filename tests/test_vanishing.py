@@ -37,7 +37,8 @@ def memory_of(server: Server) -> int:
 def test_readers_that_vanish_are_dropped_hold_no_text_and_disturb_nobody(
     start_own_server: ServerStarter, other_machine: Neighbour, provider: FakeOpenAI, alice: User, alice_token: str
 ) -> None:
-    server = start_own_server("--host", "0.0.0.0", OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)  # noqa: S104
+    own = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": provider.base_url, "LLM_MAX_TOKENS": "1000000"}
+    server = start_own_server("--host", "0.0.0.0", **own)  # noqa: S104
     provider.default = Behaviour(tokens=tuple(PIECE for _ in range(40)), hold_after=1)
     messages = [Message(role="user", content="Write.")]
     generation = Generation.objects.create(user=alice, source="model", messages=messages)
