@@ -80,7 +80,8 @@ class Decoder:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines, newline, self._incomplete = (self._incomplete + data).rpartition(b"\n")
         for raw in lines.split(b"\n") if newline else ():
-            self._read_raw(raw)
+            if raw or self._unfinished_frame:
+                self._read_raw(raw)
         return self.decoded()
 
     def finish(self) -> str:
@@ -106,7 +107,10 @@ class Decoder:
 
     def _read_raw(self, raw: bytes) -> None:
         if raw.startswith(b"data:"):
-            line = _decoded(raw)
+            try:
+                line = raw.decode("utf-8", "surrogatepass")
+            except UnicodeDecodeError:
+                line = raw.decode("utf-8", "replace")
             if not (line.startswith(self._before) and self._is_like_the_last(line)):
                 self._read_frame(line)
         elif not raw:
@@ -164,7 +168,7 @@ class Decoder:
 
     def _read_whole(self, body: bytes) -> None:
         """Read an answer that came in one piece, though a stream was asked for."""
-        text = _decoded(body)
+        text = body.decode("utf-8", "replace")
         if not text.lstrip().startswith("{"):
             raise ErrorInside(read(text))
         self._read_chunk(json.loads(text), "")
@@ -227,13 +231,6 @@ class Decoder:
         value, end = _scan(line, start)
         if value == self._pieces[-1]:
             self._before, self._behind = line[:start], _PADDING.sub("", line[end:])
-
-
-def _decoded(raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return raw.decode("utf-8", "replace")
 
 
 def _reason(value: object) -> str:
