@@ -258,7 +258,7 @@ class _Answer:
         return self._decoder.decoded()
 
     def _shown(self, text: str) -> Iterator[str | Working | Withdrawn]:
-        """Yield what a reader is to see of a text, or that there is something he is not to see."""
+        """Yield what a reader is to see of a text, and that there was more where there was."""
         text = text[: self._most_characters - self._characters]
         if not text:
             return

@@ -96,7 +96,7 @@ class Decoder:
         return _storable(text)
 
     def decoded(self) -> str:
-        """Return the text that was decoded before something was raised."""
+        """Return the text that was decoded and not returned yet, also when something was raised behind it."""
         text = self._half + "".join(self._pieces)
         self._pieces.clear()
         self._half = ""
