@@ -2,7 +2,7 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from accounts.models import User
 from tests.conftest import Server
@@ -24,25 +24,30 @@ def test_setting_up_and_using_a_second_factor_has_no_serious_barrier(
         wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         barriers.extend([f"{where}: scrolls sideways"] if wide else [])
 
+    def follow(link: Locator) -> None:
+        # A look before the next page is there would look at the last one, or at none.
+        with page.expect_navigation():
+            link.click()
+
     def press(name: str) -> None:
-        page.locator("main").get_by_role("button", name=name, exact=True).click()
+        follow(page.locator("main").get_by_role("button", name=name, exact=True))
 
     def log_in() -> None:
         page.goto(f"{url}/accounts/login/?next=/account")
         page.fill("[name=login]", "alice")
         page.fill("[name=password]", PASSWORD)
-        page.locator("main form button[type=submit]").click()
+        follow(page.locator("main form button[type=submit]"))
 
     page.goto(f"{url}/accounts/password/reset/")
     look("forgotten password")
     log_in()
     look("account")
-    page.get_by_role("link", name="Set up a second factor").click()
+    follow(page.get_by_role("link", name="Set up a second factor"))
     look("second factor off")
-    page.get_by_role("link", name="Set up an app").click()
+    follow(page.get_by_role("link", name="Set up an app"))
     look("confirm")
     page.fill("[name=password]", PASSWORD)
-    page.locator("main form button[type=submit]").first.click()
+    follow(page.locator("main form button[type=submit]").first)
     expect(page.locator("img.qr")).to_be_visible()
     assert page.evaluate("document.querySelector('img.qr').naturalWidth") > 0, "the policy lets the picture be shown"
     look("set up")
