@@ -33,6 +33,8 @@ from web.static_files import collect_if_changed
 ROOT = Path(__file__).parent.parent
 # With it Django lets the database be used on an event loop. No server may have it: it would hide such a mistake.
 ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
+# A provider that a test holds is waited for, however busy the machine is.
+PATIENCE = {"LLM_FIRST_TOKEN_SECONDS": "110", "LLM_IDLE_SECONDS": "110"}
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
 SECRET_KEY = "of-tests-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 
@@ -166,6 +168,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
             "SITE_URL": url,
             "VAR_DIR": str(settings.VAR_DIR),
             **AS_OPENAI,
+            **PATIENCE,
         }
         with log_file.open("wb") as log:
             process = subprocess.Popen(

@@ -36,3 +36,7 @@ class Crowd:
     async def ends(self, responses: Sequence[aiohttp.ClientResponse]) -> list[bytes]:
         """Read streams to their ends and give what came."""
         return await asyncio.gather(*(response.content.read() for response in responses))
+
+    async def ends_without(self, what: bytes, responses: Sequence[aiohttp.ClientResponse]) -> list[bytes]:
+        """Read streams to their ends and give what came of those in which this is missing."""
+        return [end for end in await self.ends(responses) if what not in end]

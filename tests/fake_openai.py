@@ -804,13 +804,13 @@ class FakeOpenAI:
         with self._changed:
             return sum(request.stream and request.ended_at is None for request in self.requests)
 
-    def wait_for(self, predicate: Callable[["FakeOpenAI"], bool], timeout: float = 10.0) -> None:
+    def wait_for(self, predicate: Callable[["FakeOpenAI"], bool], timeout: float = 60.0) -> None:
         """Until `predicate(fake)` holds, asked at every change. Raises TimeoutError saying what there was instead."""
         with self._changed:
             if not self._changed.wait_for(lambda: predicate(self), timeout):
                 raise TimeoutError(f"not so after {timeout:g} s: {self}")
 
-    def wait_for_requests(self, count: int, timeout: float = 10.0) -> None:
+    def wait_for_requests(self, count: int, timeout: float = 60.0) -> None:
         self.wait_for(lambda fake: len(fake.requests) >= count, timeout)
 
     def __str__(self) -> str:

@@ -46,7 +46,7 @@ def free_port() -> int:
     raise AssertionError("unreachable")
 
 
-def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], *, what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
