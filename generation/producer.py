@@ -122,8 +122,8 @@ class Producer:
 
         Composed before the claim's transaction, because SQLite lets nobody else write during it.
         """
-        waiting = Generation.objects.unclaimed().filter(source=Generation.Source.MODEL, options__isnull=True)
-        generation = waiting.filter(pk=self.generation_id).first()
+        uncomposed = Generation.objects.filter(source=Generation.Source.MODEL, options__isnull=True)
+        generation = uncomposed.filter(pk=self.generation_id).first()
         if generation is None:
             return None
         try:
@@ -282,13 +282,13 @@ class Producer:
         stored = ending.end(self.generation, status, **values)
         if not stored and self.generation.has_ended():
             return True  # the answer to an earlier commit was lost
-        self._store_what_was_spent()
+        self._store_what_was_spent(is_there=stored)
         return stored
 
     @transaction.atomic
-    def _store_what_was_spent(self) -> None:
+    def _store_what_was_spent(self, *, is_there: bool = False) -> None:
         attempts = self.failover.record() if self.failover is not None else []
-        if attempts and Generation.objects.filter(pk=self.generation.pk).exists():
+        if attempts and (is_there or Generation.objects.filter(pk=self.generation.pk).exists()):
             Attempt.objects.bulk_create(attempts)
         if self.reservation is not None:
             budget.reconcile(self.reservation, spent=sum(attempt.tokens for attempt in attempts))

@@ -208,17 +208,17 @@ class _Answer:
         every step from here to the client is done once for all of it.
         """
         decoder = self._decoder
-        async with aclosing(self._chunks()) as chunks:
+        async for chunk in self._body.chunks:
+            for piece in self._read(chunk):
+                yield piece
+            if decoder.is_done or decoder.has_ended_well or self._is_too_long:
+                break
+            if self._any_text and len(chunk) < MORE_IS_THERE_BYTES:
+                await self._body.pause()
+        async with aclosing(self._chunks_behind_a_good_end()) as chunks:
             async for chunk in chunks:
-                had_begun, reasoned = decoder.has_begun, decoder.reasoned
-                for piece in self._shown(self._decode(chunk)):
+                for piece in self._read(chunk):
                     yield piece
-                if decoder.reasoned > reasoned or (decoder.has_begun and not had_begun and not self._any_text):
-                    yield Working(decoder.reasoned - reasoned)
-                if decoder.is_done or self._is_too_long:
-                    break
-                if self._any_text and len(chunk) < MORE_IS_THERE_BYTES and not decoder.has_ended_well:
-                    await self._body.pause()
         for piece in self._shown("" if self._is_too_long else self._decode(None)):
             yield piece
         if rest := self._thoughts.rest():
@@ -228,22 +228,24 @@ class _Answer:
         await _read_to_the_end(self._body)
         yield end
 
-    async def _chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield what arrives; behind a good end no longer than usage is worth waiting for, whatever happens then."""
-        until: float | None = None
-        while True:
-            if self._decoder.has_ended_well and until is None:
-                until = asyncio.get_running_loop().time() + USAGE_SECONDS
+    async def _chunks_behind_a_good_end(self) -> AsyncGenerator[bytes, None]:
+        """Yield what still comes: no longer than usage is worth waiting for, whatever happens meanwhile."""
+        until = asyncio.get_running_loop().time() + USAGE_SECONDS
+        while self._decoder.has_ended_well and not (self._decoder.is_done or self._is_too_long):
             try:
                 async with asyncio.timeout_at(until):
                     chunk = await anext(self._body.chunks)
-            except StopAsyncIteration:
-                return
-            except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
-                if not self._decoder.has_ended_well:
-                    raise
+            except (StopAsyncIteration, TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
                 return
             yield chunk
+
+    def _read(self, chunk: bytes) -> Iterator[str | Working | Withdrawn]:
+        """Yield what a chunk brings: text, and signs that the model is at work."""
+        decoder = self._decoder
+        had_begun, reasoned = decoder.has_begun, decoder.reasoned
+        yield from self._shown(self._decode(chunk))
+        if decoder.reasoned > reasoned or (decoder.has_begun and not had_begun and not self._any_text):
+            yield Working(decoder.reasoned - reasoned)
 
     def _decode(self, chunk: bytes | None) -> str:
         """Return the text of a chunk, or of what was left at the end of all; nothing behind a good end is a fault."""
