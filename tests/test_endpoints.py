@@ -380,11 +380,10 @@ def test_our_own_mistakes_are_a_fault_of_that_candidate(odd: RawProvider) -> Non
 
 
 @pytest.fixture(scope="module")
-def _odd_server(start_server: ServerStarter, odd: RawProvider) -> Iterator[Server]:
-    server = start_server(
+def _odd_server(_start_shared_server: ServerStarter, odd: RawProvider) -> Iterator[Server]:
+    server = _start_shared_server(
         OPENAI_API_KEY=KEY, OPENAI_BASE_URL=odd.base_url, OPENAI_MODEL="only", OPENAI_FALLBACK_MODELS=""
     )
-    server.sleep()
     yield server
     server.stop()
 

@@ -65,11 +65,10 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def _two_keys(start_server: ServerStarter, _provider: FakeOpenAI) -> Iterator[Server]:
+def _two_keys(_start_shared_server: ServerStarter, _provider: FakeOpenAI) -> Iterator[Server]:
     keys = f"{KEY},{SECOND_KEY}"
     limits = {"LLM_FIRST_TOKEN_SECONDS": "1.5", "LLM_IDLE_SECONDS": "1.5", "LLM_MAX_RETRIES": "3"}
-    server = start_server(OPENAI_API_KEYS=keys, OPENAI_BASE_URL=_provider.base_url, **limits)
-    server.sleep()
+    server = _start_shared_server(OPENAI_API_KEYS=keys, OPENAI_BASE_URL=_provider.base_url, **limits)
     yield server
     server.stop()
 
