@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from asgiref.sync import markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponseBase
-from django.utils import timezone
 from django.utils.decorators import async_only_middleware
 from knox.auth import TokenAuthentication
 from knox.models import AuthToken
@@ -60,14 +59,8 @@ def token_of(request: HttpRequest | Request) -> str:
     return getattr(request, "token", "")
 
 
-class _TokenAuthentication(TokenAuthentication):  # type: ignore[misc]  # knox comes without types
-    def _cleanup_token(self, auth_token: AuthToken) -> bool:
-        """Tell whether a token has expired. A job deletes those: knox would look for them at every request."""
-        return auth_token.expiry is not None and auth_token.expiry < timezone.now()
-
-
 def _user_of_token(request: HttpRequest) -> tuple[User, AuthToken]:
-    user, token = _TokenAuthentication().authenticate(request)
+    user, token = TokenAuthentication().authenticate(request)
     if not isinstance(user, User):
         raise AuthenticationFailed
     return user, token

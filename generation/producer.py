@@ -282,13 +282,13 @@ class Producer:
         stored = ending.end(self.generation, status, **values)
         if not stored and self.generation.has_ended():
             return True  # the answer to an earlier commit was lost
-        self._store_what_was_spent(is_there=stored)
+        self._store_what_was_spent()
         return stored
 
     @transaction.atomic
-    def _store_what_was_spent(self, *, is_there: bool = False) -> None:
+    def _store_what_was_spent(self) -> None:
         attempts = self.failover.record() if self.failover is not None else []
-        if attempts and (is_there or Generation.objects.filter(pk=self.generation.pk).exists()):
+        if attempts and Generation.objects.filter(pk=self.generation.pk).exists():
             Attempt.objects.bulk_create(attempts)
         if self.reservation is not None:
             budget.reconcile(self.reservation, spent=sum(attempt.tokens for attempt in attempts))

@@ -195,11 +195,8 @@ class Task(models.Model):
     def start_clock(self) -> None:
         """Start the clock if the text is there and it does not run yet."""
         if self.can_be_answered and self.clock_started_at is None:
-            now = timezone.now()
-            if Task.objects.filter(pk=self.pk, clock_started_at=None).update(clock_started_at=now):
-                self.clock_started_at = now
-            else:  # another tab was first
-                self.refresh_from_db(fields=["clock_started_at"])
+            Task.objects.filter(pk=self.pk, clock_started_at=None).update(clock_started_at=timezone.now())
+            self.refresh_from_db(fields=["clock_started_at"])  # another tab may have been first
 
 
 class Submission(models.Model):
