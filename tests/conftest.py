@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 # With it Django lets the database be used on an event loop. No server may have it: it would hide such a mistake.
 ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
 # A provider that a test holds is waited for, however busy the machine is.
-PATIENCE = {"LLM_FIRST_TOKEN_SECONDS": "110", "LLM_IDLE_SECONDS": "110"}
+PATIENCE = {"LLM_FIRST_TOKEN_SECONDS": "600", "LLM_IDLE_SECONDS": "600", "LLM_TIMEOUT_SECONDS": "600"}
 KEY = "sk-test-0123456789abcdefghijklmnopqrstuv"
 SECRET_KEY = "of-tests-" + "0123456789abcdefghijklmnopqrstuvwxyz" * 2
 
@@ -180,7 +180,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, django_db_setup: None
             )
         server = Server(process, url, log_file, unix_socket)
         started.append(server)
-        wait_until(server.answers, what="the server's start", seconds=60)
+        wait_until(server.answers, what="the server's start")
         # Servers of the whole session sleep while others work on the same database.
         Path(f"{connection.settings_dict['NAME']}.serving").unlink(missing_ok=True)
         return server

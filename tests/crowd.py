@@ -11,7 +11,7 @@ class Crowd:
 
     def __init__(self) -> None:
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(120)
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(600)
         )
 
     async def __aenter__(self) -> "Crowd":

@@ -99,7 +99,7 @@ class Postgres:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._command, user=self._user, cwd=self.folder, stderr=subprocess.DEVNULL)
-        wait_until(self._answers, what="PostgreSQL", seconds=60)
+        wait_until(self._answers, what="PostgreSQL")
 
     def go_away(self) -> None:
         """End, and leave what is stored for the next start."""

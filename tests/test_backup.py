@@ -90,7 +90,7 @@ class Site:
             process = subprocess.Popen(command, cwd=ROOT, env=own, stdout=log, stderr=subprocess.STDOUT)
         server = Server(process, f"http://127.0.0.1:{port}", log_file)
         try:
-            wait_until(server.answers, what="the server's start", seconds=60)
+            wait_until(server.answers, what="the server's start")
             yield server
         finally:
             server.stop()
@@ -424,7 +424,7 @@ def test_a_restore_that_breaks_off_in_the_middle_leaves_the_former_tables(on_pos
         return watching.execute(query).fetchall()
 
     with watching, subprocess.Popen(command, cwd=ROOT, env=own, start_new_session=True) as restoring:
-        wait_until(lambda: bool(asleep()), what="the last step of the restore", seconds=60)
+        wait_until(lambda: bool(asleep()), what="the last step of the restore")
         os.killpg(restoring.pid, signal.SIGKILL)
         restoring.wait()
         watching.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")

@@ -110,7 +110,7 @@ def test_the_end_is_announced_when_the_row_has_it(generation: Generation, monkey
     async def write() -> None:
         producers = Process(event_log=Witness()).supervisor
         producers.ensure(generation.pk)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await producers.wait_for_all()
 
     run_async(write())

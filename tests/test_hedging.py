@@ -1,5 +1,8 @@
 """A candidate that is slow to begin gets a rival, and whoever speaks first goes on alone."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from generation.hedging import Allowance
@@ -10,13 +13,23 @@ from tests.conftest import KEY, Server, ServerStarter
 from tests.fake_openai import MODELS, Behaviour, Ending, FakeOpenAI, Refusal
 from tests.test_many_streams import tokens_of_new_learners
 
-SLOW = Behaviour(text="Late.", first_token_delay=8)
+SLOW = Behaviour(text="Just in time.", hold_after=0)  # silent until a test releases it
 QUICK = Behaviour(text="At once.")
 
 
 @pytest.fixture
 def hedging_server(start_own_server: ServerStarter, provider: FakeOpenAI) -> Server:
     return start_own_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, LLM_HEDGE_SECONDS="0.5")
+
+
+def play_releasing_the_first(
+    server: Server, token: str, profession: Profession, provider: FakeOpenAI, *, when: Callable[[FakeOpenAI], bool]
+) -> str:
+    with ThreadPoolExecutor(1) as thread:
+        played = thread.submit(play, server, token, profession)
+        provider.wait_for(when)
+        provider.release(provider.requests[0])
+        return played.result()
 
 
 def play(server: Server, token: str, profession: Profession) -> str:
@@ -42,9 +55,13 @@ def test_the_rival_speaks_first_and_the_slow_one_is_closed_at_once(
 def test_the_first_speaks_first_after_all_and_the_rival_is_closed(
     hedging_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
 ) -> None:
-    provider.route(Behaviour(text="Just in time.", first_token_delay=2), model=MODELS[0])
-    provider.route(SLOW, model=MODELS[1])
-    assert play(hedging_server, alice_token, profession) == "Just in time."
+    provider.default = SLOW
+
+    def both_wait(fake: FakeOpenAI) -> bool:
+        return [request.held for request in fake.requests] == [True, True]
+
+    text = play_releasing_the_first(hedging_server, alice_token, profession, provider, when=both_wait)
+    assert text == "Just in time."
     provider.wait_for(lambda fake: fake.requests[1].disconnected)
     assert dict(Attempt.objects.values_list("is_hedge", "outcome")) == {False: "completed", True: "overtaken"}
 
@@ -52,9 +69,14 @@ def test_the_first_speaks_first_after_all_and_the_rival_is_closed(
 def test_a_rival_that_fails_leaves_the_first_to_go_on(
     hedging_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
 ) -> None:
-    provider.route(Behaviour(text="Just in time.", first_token_delay=2), model=MODELS[0])
+    provider.route(SLOW, model=MODELS[0])
     provider.route(Behaviour(status=Refusal.SERVER_ERROR), model=MODELS[1])
-    assert play(hedging_server, alice_token, profession) == "Just in time."
+
+    def second_failed(fake: FakeOpenAI) -> bool:
+        return [request.ended_at is not None for request in fake.requests] == [False, True]
+
+    text = play_releasing_the_first(hedging_server, alice_token, profession, provider, when=second_failed)
+    assert text == "Just in time."
     assert dict(Attempt.objects.values_list("is_hedge", "outcome")) == {False: "completed", True: "failed"}
 
 
@@ -74,10 +96,11 @@ def test_a_rival_that_breaks_off_is_followed_by_the_next_candidate(
 
 
 def test_nobody_who_is_quick_gets_a_rival(
-    hedging_server: Server, profession: Profession, provider: FakeOpenAI, alice_token: str
+    start_own_server: ServerStarter, profession: Profession, provider: FakeOpenAI, alice_token: str
 ) -> None:
+    patient = start_own_server(OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url, LLM_HEDGE_SECONDS="60")
     provider.default = Behaviour(tokens=("One ",) * 20, tokens_per_second=20)
-    play(hedging_server, alice_token, profession)
+    play(patient, alice_token, profession)
     assert len(provider.requests) == 1
 
 

@@ -127,7 +127,7 @@ def test_a_database_server_that_goes_away_is_said_at_once_and_used_again_when_it
                 assert list(stream)[-1]["data"]["code"] == "database_unavailable"
             assert "Traceback" not in server.log.partition("[STREAMING]")[2]
             database.start()
-            wait_until(lambda: client.get("/readyz").status_code == 200, what="the database's return", seconds=60)
+            wait_until(lambda: client.get("/readyz").status_code == 200, what="the database's return")
             assert shown_text(client.events(path)) == "".join(TOKENS)
     finally:
         server.stop()

@@ -45,7 +45,7 @@ def serving(clone: Path) -> Iterator[Server]:
         )
     server = Server(process, f"http://127.0.0.1:{port}", log_file)
     try:
-        wait_until(server.answers, what="the server's start", seconds=60)
+        wait_until(server.answers, what="the server's start")
         yield server
     finally:
         server.stop()
@@ -273,7 +273,7 @@ def test_a_server_without_a_lifespan_answers_nothing_and_the_log_says_what_to_us
             except httpx2.TransportError:
                 return False
 
-        wait_until(refuses, what="an answer", seconds=60)
+        wait_until(refuses, what="an answer")
         server.terminate()
         _, log = server.communicate(timeout=60)
     assert "Nothing would write texts: this server has no lifespan. Use manage.py serve." in log

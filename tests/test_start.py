@@ -142,7 +142,7 @@ def test_port_0_prints_the_real_one_and_everything_made_is_its_owners_alone_what
     server = Server(process, "", log)
     try:
         served = re.compile(r"Serving on (http://127\.0\.0\.1:\d+)")
-        wait_until(lambda: bool(served.search(server.log)), what="the address", seconds=60)
+        wait_until(lambda: bool(served.search(server.log)), what="the address")
         (server.url,) = served.findall(server.log)
         assert server.port > 0
         wait_until(server.answers, what="an answer")

@@ -91,7 +91,7 @@ def release(provider: FakeOpenAI, *models: str) -> None:
     def waiting(fake: FakeOpenAI) -> list[RecordedRequest]:
         return [one for one in fake.requests if one.held and one.ended_at is None and one.model in models]
 
-    provider.wait_for(lambda fake: len(waiting(fake)) == len(models), timeout=40)
+    provider.wait_for(lambda fake: len(waiting(fake)) == len(models))
     for request in waiting(provider):
         provider.release(request)
 
@@ -283,7 +283,7 @@ def test_columns_go_on_after_the_server_was_killed(
     for number in (1, 2):
         expect(state(page, number)).to_contain_text("Connection lost")
     start_own_server(port=own_server.port, OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url)
-    provider.wait_for_requests(4, timeout=40)
+    provider.wait_for_requests(4)
     for number in (1, 2):
         expect(state(page, number)).to_contain_text("again from the start", timeout=40_000)
         expect(text(page, number)).to_have_text(half)

@@ -20,7 +20,7 @@ from generation.viewer import Event, StreamEnd, Text
 from tests.viewers import claimed_elsewhere, read_on
 from tests.waiting import run_async
 
-SOON = 5.0  # long before a viewer would look at the row again
+SOON = 60.0  # long before a viewer looks at the row again, as the tests set that
 
 Scenario = Callable[[Process, EventLog], Awaitable[None]]
 Run = Callable[[Scenario], None]
@@ -33,8 +33,9 @@ def generation(transactional_db: None, alice: User) -> Generation:
 
 
 @pytest.fixture(params=["one process", "two processes"])
-def run(request: pytest.FixtureRequest) -> Run:
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a scenario that is given the log to write to, while viewers read from their process's own."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 10 * SOON)
 
     def run_scenario(scenario: Scenario) -> None:
         async def go() -> None:

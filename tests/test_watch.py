@@ -18,7 +18,7 @@ from generation.viewer import Event, Heartbeat, StreamEnd, Text
 from tests.viewers import claimed_elsewhere, read_on
 from tests.waiting import run_async
 
-SOON = 5.0
+SOON = 60.0
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """One server of two workers, `manage.py serve --workers 2`."""
 
+import asyncio
 import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.conftest import Server, ServerStarter
@@ -43,21 +45,33 @@ def writers(site: Site) -> Counter[int]:
     return Counter(int(str(owner).split(":")[1]) for (owner,) in rows)
 
 
+async def open_at_each(workers: set[int], site: Site, crowd: Crowd) -> tuple[list[str], list[aiohttp.ClientResponse]]:
+    """Open streams until each worker writes a text: which of them takes a connection is the kernel's choice."""
+    tokens: list[str] = []
+    streams: list[aiohttp.ClientResponse] = []
+    while set(writers(site)) != workers:
+        assert len(tokens) < 400, writers(site)
+        more = await asyncio.to_thread(site.new_tokens, 20)
+        streams += await crowd.first_tokens([site.first.url + site.current], more)
+        tokens += more
+    return tokens, streams
+
+
 def test_two_workers_tell_their_learners_to_come_back_and_leave_within_five_seconds(
     site: Site, provider: FakeOpenAI
 ) -> None:
     provider.default = Behaviour(tokens=TOKENS, hold_after=1)
-    tokens = site.new_tokens(100)
+    workers = workers_of(site.first)
+    assert len(workers) == 2
 
-    async def leave() -> list[bytes]:
+    async def leave() -> tuple[list[str], list[bytes]]:
         async with Crowd() as crowd:
-            responses = await crowd.first_tokens([site.first.url + site.current], tokens)
-            assert set(writers(site)) == workers_of(site.first)
-            assert len(workers_of(site.first)) == 2
+            tokens, streams = await open_at_each(workers, site, crowd)
+            assert workers_of(site.first) == workers
             site.first.process.terminate()
-            return await crowd.ends(responses)
+            return tokens, await crowd.ends(streams)
 
-    ends = run_async(leave())
+    tokens, ends = run_async(leave())
     assert all(b'"type":"reconnect"' in end for end in ends)
     # systemd kills what is still there after the time a unit names, 5 s here.
     assert site.first.process.wait(5) in {0, -signal.SIGTERM}
@@ -77,24 +91,21 @@ def test_two_workers_tell_their_learners_to_come_back_and_leave_within_five_seco
 
 def test_a_killed_worker_is_replaced_and_its_texts_are_taken_over(site: Site, provider: FakeOpenAI) -> None:
     provider.default = Behaviour(tokens=TOKENS, hold_after=1)
-    tokens = site.new_tokens(20)
-    urls = [site.first.url + site.current]
     before = workers_of(site.first)
     killed = max(before)
 
     async def play() -> tuple[int, list[bytes]]:
         async with Crowd() as crowd:
-            await crowd.first_tokens(urls, tokens)
-            assert set(writers(site)) == before
+            tokens, _ = await open_at_each(before, site, crowd)
             cut = writers(site)[killed]
             os.kill(killed, signal.SIGKILL)
             provider.default = Behaviour(tokens=TOKENS)
-            back = await crowd.first_tokens(urls, tokens)
+            back = await crowd.first_tokens([site.first.url + site.current], tokens)
             provider.release()
             return cut, await crowd.ends(back)
 
     cut, ends = run_async(play())
     assert all(f'"full_text":"{TEXT}"'.encode() in end for end in ends)
     assert sum(b'"type":"reset"' in end for end in ends) == cut
-    assert len(provider.requests) == len(tokens) + cut
+    assert len(provider.requests) == len(ends) + cut
     wait_until(lambda: len(workers_of(site.first) - {killed}) == 2, what="the replacement")
