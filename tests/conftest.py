@@ -49,6 +49,7 @@ LONGEST = (
     "test_verify",
     "test_serve",
     "test_fuzzing",
+    "test_tiny_model",
     "test_faults",
     "test_browser",
     "test_variants_page",

@@ -76,7 +76,7 @@ def https_server(start_server: ServerStarter) -> Iterator[Server]:
 def test_every_route_answers_every_method_with_the_policy(https_server: Server, headers: dict[str, str]) -> None:
     methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PROPFIND"]
     seen: set[int] = set()
-    with httpx2.Client(base_url=https_server.url, headers=headers) as client:
+    with httpx2.Client(base_url=https_server.url, headers=headers, timeout=60) as client:
         for path in ROUTES:
             for method in methods if headers == HTTPS else methods[::2]:
                 response = client.request(method, path)
@@ -88,7 +88,7 @@ def test_every_route_answers_every_method_with_the_policy(https_server: Server, 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_file_a_preflight_and_what_is_not_changed_have_the_policy(https_server: Server, alice_token: str) -> None:
-    with httpx2.Client(base_url=https_server.url, headers=HTTPS) as client:
+    with httpx2.Client(base_url=https_server.url, headers=HTTPS, timeout=60) as client:
         (address,) = re.findall(r'href="(/static/web/css/site[^"]+)"', client.get("/").text)
         file = client.get(address)
         unchanged = client.get(address, headers={"If-None-Match": file.headers["etag"]})

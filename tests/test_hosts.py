@@ -128,7 +128,7 @@ def test_no_address_leads_to_another_site_and_those_of_the_api_are_exact(authore
     for path in NOWHERE:
         target = path.encode()
         request = httpx2.Request("GET", authored_server.url, extensions={"target": target})
-        with httpx2.Client() as client:
+        with httpx2.Client(timeout=60) as client:
             answer = client.send(request)
         assert "location" not in answer.headers, path
         assert answer.status_code == (200 if path == "/" else 404), path

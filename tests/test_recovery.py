@@ -288,6 +288,8 @@ def test_nor_does_a_person_wait_for_whole_texts_without_bound(
                 refused = await next(answered)
                 assert refused.status == 503
                 assert json.loads(await refused.text())["code"] == "too_many_streams"
+            # They are refused before the text that the others wait for is asked for.
+            await asyncio.to_thread(provider.wait_for, lambda fake: any(request.held for request in fake.requests))
             provider.release()
             assert [(await waited).status for waited in answered] == [200] * 20
             async with crowd.session.get(url, headers=headers) as again:

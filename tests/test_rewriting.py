@@ -185,4 +185,4 @@ class TestDisabledPeople:
             wait_until(
                 lambda: Generation.objects.get().status == "cancelled", what="the stop", seconds=10 * RENEW_SECONDS
             )
-        assert provider.requests[0].disconnected
+        provider.wait_for(lambda fake: fake.requests[0].disconnected)

@@ -74,7 +74,7 @@ def test_the_first_start_prints_a_password_that_opens_the_admin(first_start: Ser
     assert first_start.log.count(password) == 1
     assert not any(password.encode() in file.read_bytes() for file in (clone / "var").iterdir() if file.is_file())
     form = {"login": "staff", "password": password}
-    with httpx2.Client(base_url=first_start.url) as browser:
+    with httpx2.Client(base_url=first_start.url, timeout=60) as browser:
         door = browser.get("/admin/login/?next=/admin/").headers["location"]
         assert browser.post(door, data=form).status_code == 403, "without the form's token"
         assert "csrfmiddlewaretoken" in browser.get(door).text

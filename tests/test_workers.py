@@ -57,6 +57,7 @@ async def open_at_each(workers: set[int], site: Site, crowd: Crowd) -> tuple[lis
     return tokens, streams
 
 
+@pytest.mark.quiet
 def test_two_workers_tell_their_learners_to_come_back_and_leave_within_five_seconds(
     site: Site, provider: FakeOpenAI
 ) -> None:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from generation.cursor import Cursor
 from generation.model_request import ModelRequest
+from generation.toy import TOY_MODEL
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -279,6 +280,10 @@ class Generation(models.Model):
         return Generation.objects.filter(
             pk=self.pk, epoch=self.epoch, lease_owner=self.lease_owner, status=self.Status.RUNNING
         )
+
+    @property
+    def is_by_toy(self) -> bool:
+        return self.model == TOY_MODEL
 
     def has_ended(self) -> bool:
         """Whether the stored row is final and no other process has begun it since."""
