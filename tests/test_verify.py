@@ -193,10 +193,23 @@ def test_a_text_that_an_author_stood_in_for_fails_with_what_to_do(tmp_path: Path
 
 def test_a_model_that_only_trickles_is_given_up(tmp_path: Path, provider: FakeOpenAI) -> None:
     provider.default = Behaviour(tokens=("One ",) * 100, tokens_per_second=1)
-    failed = failures(verify(tmp_path, "--seconds", "4", OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url))
-    assert "provider_timeout: no short answer in time" in failed["models"]
-    assert "no end after 1 s. Look at the lines of the models" in failed["stream"]
+    failed = failures(verify(tmp_path, "--seconds", "13", OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url))
+    assert (
+        "provider_timeout: it writes, but no short answer was whole in time. Its address is right." in failed["models"]
+    )
+    assert "no model wrote (no model was available)" in failed["stream"]
     provider.wait_for(lambda fake: all(request.disconnected for request in fake.requests))
+
+
+def test_a_text_that_never_ends_is_given_up_though_the_model_answered_before(
+    tmp_path: Path, provider: FakeOpenAI
+) -> None:
+    provider.script(*[Behaviour(text='{"ready": true}')] * 3)  # what the line of the models asks
+    provider.default = Behaviour(hold_after=1)
+    own = {"OPENAI_MODEL": "a-model", "OPENAI_FALLBACK_MODELS": ",", "VARIANT_MODELS": "a-model"}
+    failed = failures(verify(tmp_path, "--seconds", "13", OPENAI_BASE_URL=provider.base_url, **own))
+    assert list(failed) == ["stream"]
+    assert "no end after 10 s. Look at the lines of the models" in failed["stream"]
 
 
 def test_an_address_that_does_not_lead_to_the_site_is_named_with_what_to_do(tmp_path: Path, silent: int) -> None:

@@ -57,7 +57,9 @@ class Finding:
     def sentence(self) -> str:
         """Return the finding in one line, with what to do about it."""
         if self.fault is not None:
-            return f"{self.candidate}: {self.fault.code}: {self.fault}. {_REMEDIES.get(self.fault.code, _TRY_AGAIN)}"
+            is_slow = self.fault.code == "provider_timeout" and self.first_token_seconds is not None
+            remedy = _WAIT_LONGER if is_slow else _REMEDIES.get(self.fault.code, _TRY_AGAIN)
+            return f"{self.candidate}: {self.fault.code}: {self.fault}. {remedy}"
         streams = _("streams, first token after %(seconds).2f s") % {"seconds": self.first_token_seconds or 0}
         missing = [name for name, able in (("usage", self.reports_usage), *self.writes.items()) if not able]
         lacks = _(", without %(missing)s") % {"missing": ", ".join(missing)} if missing else ""
@@ -65,6 +67,11 @@ class Finding:
         return f"{self.candidate}: {streams}{lacks}{asked}"
 
 
+_LATE = "no short answer in time"
+_SLOW = "it writes, but no short answer was whole in time"
+_WAIT_LONGER = _(
+    "Its address is right. A slow model needs a longer LLM_TIMEOUT_SECONDS; verify --seconds 60 waits for it."
+)
 _TRY_AGAIN = _("Try again later; if it stays, take it out of the configuration.")
 _REMEDIES = {
     "provider_unauthorized": _("Replace the key."),
@@ -98,7 +105,7 @@ async def _probe(candidate: Candidate, clients: Clients, *, until: float) -> Fin
         async with asyncio.timeout_at(until):
             await _stream(finding, clients)
     except TimeoutError:
-        finding.fault = UpstreamFault("provider_timeout", "no short answer in time")
+        finding.fault = UpstreamFault("provider_timeout", _LATE if finding.first_token_seconds is None else _SLOW)
     except UpstreamFault as fault:
         finding.fault = fault
     else:
