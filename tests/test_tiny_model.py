@@ -144,7 +144,7 @@ def test_a_site_on_it_says_that_it_is_a_toy_and_takes_it_along_when_it_ends(
             assert "Written by a toy model" in task
         assert "A tiny model writes on this site: real streams, silly texts." in server.log
         address = address_of_model(server)
-        assert httpx2.get(f"{address}/models").status_code == 200
+        assert answers(address)
         # A Ctrl-C in a terminal reaches the whole group; systemd and an end without notice the one process.
         (os.killpg if how == signal.SIGINT else os.kill)(server.process.pid, how)
         server.process.wait(60)
@@ -158,8 +158,8 @@ def address_of_model(server: Server) -> str:
 
 def answers(address: str) -> bool:
     try:
-        return httpx2.get(f"{address}/models").is_success
-    except httpx2.TransportError:
+        return httpx2.get(f"{address}/models", timeout=60).is_success
+    except (httpx2.NetworkError, httpx2.RemoteProtocolError):
         return False
 
 
