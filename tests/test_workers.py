@@ -45,13 +45,15 @@ def writers(site: Site) -> Counter[int]:
     return Counter(int(str(owner).split(":")[1]) for (owner,) in rows)
 
 
-async def open_at_each(workers: set[int], site: Site, crowd: Crowd) -> tuple[list[str], list[aiohttp.ClientResponse]]:
+async def open_at_each(
+    workers: set[int], site: Site, crowd: Crowd, *, at_once: int = 20
+) -> tuple[list[str], list[aiohttp.ClientResponse]]:
     """Open streams until each worker writes a text: which of them takes a connection is the kernel's choice."""
     tokens: list[str] = []
     streams: list[aiohttp.ClientResponse] = []
     while set(writers(site)) != workers:
-        assert len(tokens) < 400, writers(site)
-        more = await asyncio.to_thread(site.new_tokens, 20)
+        assert len(tokens) < 20 * at_once, writers(site)
+        more = await asyncio.to_thread(site.new_tokens, at_once)
         streams += await crowd.first_tokens([site.first.url + site.current], more)
         tokens += more
     return tokens, streams
@@ -67,7 +69,7 @@ def test_two_workers_tell_their_learners_to_come_back_and_leave_within_five_seco
 
     async def leave() -> tuple[list[str], list[bytes]]:
         async with Crowd() as crowd:
-            tokens, streams = await open_at_each(workers, site, crowd)
+            tokens, streams = await open_at_each(workers, site, crowd, at_once=100)
             assert workers_of(site.first) == workers
             site.first.process.terminate()
             return tokens, await crowd.ends(streams)

@@ -67,10 +67,9 @@ class Finding:
         return f"{self.candidate}: {streams}{lacks}{asked}"
 
 
-_LATE = "no short answer in time"
-_SLOW = "it writes, but no short answer was whole in time"
 _WAIT_LONGER = _(
-    "Its address is right. A slow model needs a longer LLM_TIMEOUT_SECONDS; verify --seconds 60 waits for it."
+    "It writes, so its address is right. A slow model needs a longer LLM_TIMEOUT_SECONDS; "
+    "verify --seconds 60 waits for it."
 )
 _TRY_AGAIN = _("Try again later; if it stays, take it out of the configuration.")
 _REMEDIES = {
@@ -105,7 +104,7 @@ async def _probe(candidate: Candidate, clients: Clients, *, until: float) -> Fin
         async with asyncio.timeout_at(until):
             await _stream(finding, clients)
     except TimeoutError:
-        finding.fault = UpstreamFault("provider_timeout", _LATE if finding.first_token_seconds is None else _SLOW)
+        finding.fault = UpstreamFault("provider_timeout", "no short answer in time")
     except UpstreamFault as fault:
         finding.fault = fault
     else:

