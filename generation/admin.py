@@ -87,8 +87,20 @@ class AttemptInline(ReadOnlyAdmin, admin.TabularInline[Attempt, Generation]):
 
 @admin.register(Generation)
 class GenerationAdmin(ReadOnlyAdmin, ShortListAdmin[Generation]):
-    list_display = ["id", "kind", "subject", "status", "source", "model", "user", "fault", "seconds", "created_at"]
-    list_filter = ["status", "source", "authored_because", "kind", "subject", "fault", "model"]
+    list_display = [
+        "id",
+        "kind",
+        "subject",
+        "status",
+        "source",
+        "model",
+        "user",
+        "fault",
+        "finish_reason",
+        "seconds",
+        "created_at",
+    ]
+    list_filter = ["status", "source", "authored_because", "kind", "subject", "fault", "finish_reason", "model"]
     list_select_related = ["user"]
     date_hierarchy = "created_at"
     search_fields = ["id", "user__username"]

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from generation import budget
+from generation.model_request import ModelRequest
 from generation.models import Attempt, Generation
 from generation.upstream import CompletionEnd, Piece, Pieces, Withdrawn, Working, prices
 from generation.upstream.candidates import Candidate, Choice
@@ -28,16 +29,26 @@ class OngoingAttempt:
     It knows what became of it: `result` is None while it lasts. Whatever ends it closes the provider's connection.
 
     Args:
+        request: what it is asked.
         number: its place among the attempts of this text, from 1.
         most: how many there may be.
         until: when the time for the whole text is over, in the event loop's clock.
     """
 
     def __init__(
-        self, choice: Choice, generation: Generation, *, number: int, most: int, until: float, is_hedge: bool
+        self,
+        choice: Choice,
+        generation: Generation,
+        request: ModelRequest,
+        *,
+        number: int,
+        most: int,
+        until: float,
+        is_hedge: bool = False,
     ) -> None:
         self.choice = choice
         self.generation = generation
+        self.request = request
         self.number = number
         self.most = most
         self.until = until
@@ -68,7 +79,7 @@ class OngoingAttempt:
     def begin(self, clients: Clients) -> None:
         self._pieces = clients.stream(
             self.choice.candidate,
-            self.generation.request,
+            self.request,
             refused=self.choice.refused,
             thinks_first=self.choice.thinks_first,
         )
@@ -165,7 +176,7 @@ class OngoingAttempt:
             started_at=self._started_at,
             first_token_seconds=self._first_token_seconds,
             seconds=self._seconds,
-            prompt_tokens=budget.estimated_prompt_tokens(self.generation.messages),
+            prompt_tokens=budget.estimated_prompt_tokens(self.request.messages),
             completion_tokens=budget.estimated_tokens(self._characters),
             tokens_estimated=True,
         )

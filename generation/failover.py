@@ -8,11 +8,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
+from generation import continuation
 from generation.attempts import OngoingAttempt
 from generation.hedging import Allowance, Hedge, Spoke
 from generation.models import Attempt, Generation
@@ -58,7 +60,8 @@ class Failover:
         self.allowance = allowance
         self.on_text = on_text
         self.on_reset = on_reset
-        self.candidates = candidates.for_request(generation.request)
+        self.request = generation.request
+        self.candidates = candidates.for_request(self.request)
         self.most = min(settings.LLM_MAX_RETRIES, len(self.candidates))
         self.attempts: list[OngoingAttempt] = []
         self._until = asyncio.get_running_loop().time() + settings.LLM_TIMEOUT_SECONDS
@@ -73,6 +76,43 @@ class Failover:
         finally:
             await self._stop()
         raise NoCandidateLeft(self._gravest_fault())
+
+    async def continue_cut_text(self, text: str, end: CompletionEnd) -> CompletionEnd:
+        """Ask whoever wrote a text that was cut at its longest to bring it to its end, once.
+
+        What joins and comes to an end is handed to `on_text`, all at once; anything else is not kept. Returns how the
+        text ended.
+        """
+        last = next(one for one in self.attempts if one.result is end)
+        self.most += 1
+        attempt = OngoingAttempt(
+            replace(last.choice, probed_until=None),
+            self.generation,
+            continuation.request_for_rest(self.request, text),
+            number=len(self.attempts) + 1,
+            most=self.most,
+            until=self._until,
+        )
+        self.attempts.append(attempt)
+        attempt.begin(self.clients)
+        pieces: list[str] = []
+
+        async def withdraw() -> None:
+            pieces.clear()
+
+        try:
+            first = await attempt.first_piece()
+            new_end = await attempt.remaining(first, on_text=pieces.append, on_withdrawn=withdraw)
+        except UpstreamFault:
+            return end  # the attempt keeps it
+        finally:
+            await self._stop()
+        rest = continuation.rest_of(text, "".join(pieces))
+        if new_end.was_cut or not rest:
+            logger.info("the rest of a text that was cut does not join generation=%s", self.generation.pk)
+            return end
+        self.on_text(rest)
+        return new_end.behind(end)
 
     async def _begin_next(self, *, is_hedge: bool = False) -> OngoingAttempt | None:
         """Record how attempts ended and begin one at the next candidate; None if there is none, or no database."""
@@ -103,7 +143,11 @@ class Failover:
             self.most += 1
         number = len(self.attempts) + 1
         attempt = OngoingAttempt(
-            choice, self.generation, number=number, most=self.most, until=self._until, is_hedge=is_hedge
+            *(choice, self.generation, self.request),
+            number=number,
+            most=self.most,
+            until=self._until,
+            is_hedge=is_hedge,
         )
         self.attempts.append(attempt)
         return attempt

@@ -35,6 +35,8 @@ class Kind:
     """A text that is for nothing in particular. The methods may use the database."""
 
     events: ClassVar[type[Events]] = Events
+    # Whether a text that was cut at its longest is brought to its end by asking its model once more.
+    is_continued_if_cut: ClassVar[bool] = False
 
     def request(self, generation: Generation) -> ModelRequest:
         """Return how to ask a model, with what is known now. Called when the text is first claimed, not before."""

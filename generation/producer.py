@@ -201,6 +201,13 @@ class Producer:
             end = await self.failover.run()
         except NoCandidateLeft as left:
             return await self._fall_back(Generation.AuthoredBecause.NO_CANDIDATE, left.fault)
+        if end.was_cut and kind_of(self.generation).is_continued_if_cut:
+            end = await self.failover.continue_cut_text("".join(self.pieces), end)
+        if end.was_cut:
+            logger.warning(
+                "[STREAMING] the text was cut at its longest, %s tokens generation=%s",
+                *(self.generation.request.max_tokens, self.generation.pk),
+            )
         return {
             "model": end.model,
             "finish_reason": end.finish_reason,

@@ -16,7 +16,6 @@ from web.problems import Conflict
 
 VARIANT = "variant"
 MOST_VARIANTS = 4
-CUT_OFF = "length"  # the finish_reason of a text that became too long for its model
 
 
 @transaction.atomic
@@ -46,7 +45,7 @@ def keep(variant: Variant, *, staff: User) -> None:
 
     Raises: Conflict: 409 when the text is not whole.
     """
-    if variant.generation.status != Generation.Status.COMPLETED or variant.generation.finish_reason == CUT_OFF:
+    if variant.generation.status != Generation.Status.COMPLETED or variant.generation.was_cut:
         raise Conflict(_("This text is not whole. Only a whole text can become the authored text."), code="not_ready")
     brief = variant.brief
     brief.authored_text = variant.generation.text

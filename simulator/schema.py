@@ -108,7 +108,7 @@ _EVENTS: dict[str, tuple[str, Schema]] = {
         "the text is whole; last",
         _object(
             "full_text:text completed:truth generation_id:uuid",
-            "task_id:number source:text authored_because:text seconds_left:number model:text "
+            "task_id:number source:text authored_because:text was_cut:truth seconds_left:number model:text "
             "first_token_seconds:seconds? seconds:seconds? prompt_tokens:number? completion_tokens:number? cost:text?",
         ),
     ),

@@ -17,6 +17,7 @@ class TaskEvents(Events):
 
 class TaskKind(Kind):
     events = TaskEvents
+    is_continued_if_cut = True
 
     def request(self, generation: Generation) -> ModelRequest:
         simulation = Simulation.objects.with_everything().get(tasks__generation=generation)
@@ -39,6 +40,7 @@ class ReportEvents(Events):
 
 class ReportKind(Kind):
     events = ReportEvents
+    is_continued_if_cut = True
 
     def request(self, generation: Generation) -> ModelRequest:
         return ModelRequest(prompt.for_report(Simulation.objects.with_everything().get(report=generation)))

@@ -50,6 +50,7 @@ def done(generation: Generation) -> EventData:
         "generation_id": str(generation.pk),
         "source": generation.source,
         "authored_because": generation.authored_because,
+        "was_cut": generation.was_cut,
         "seconds_left": task.seconds_left,
     }
 

@@ -73,9 +73,12 @@ class TaskSerializer(MetadataSerializer):
     authored_because = serializers.ChoiceField(
         Generation.AuthoredBecause.choices, source="generation.authored_because", allow_blank=True
     )
+    was_cut = serializers.BooleanField(
+        source="generation.was_cut", help_text="Whether the text came to its longest before it came to its end."
+    )
 
     class Meta(MetadataSerializer.Meta):
-        fields = [*MetadataSerializer.Meta.fields, "question", "authored_because"]
+        fields = [*MetadataSerializer.Meta.fields, "question", "authored_because", "was_cut"]
 
 
 class TaskWithAnswerSerializer(TaskSerializer):
@@ -111,11 +114,12 @@ class FinalReportSerializer(serializers.ModelSerializer[Simulation]):
     generation_id = serializers.UUIDField(source="report_id")
     source = serializers.ChoiceField(Generation.Source.choices, source="report.source")  # type: ignore[assignment]  # the contract's name
     written_at = serializers.DateTimeField(source="report.finished_at")
+    was_cut = serializers.BooleanField(source="report.was_cut")
     tasks = ReportTaskSerializer(source="ordered_tasks", many=True)
 
     class Meta:
         model = Simulation
-        fields = ["simulation_id", "profession_id", "text", "generation_id", "source", "written_at", "tasks"]
+        fields = ["simulation_id", "profession_id", "text", "generation_id", "source", "written_at", "was_cut", "tasks"]
 
 
 class SimulationSerializer(serializers.ModelSerializer[Simulation]):

@@ -179,7 +179,7 @@ def test_a_key_in_the_providers_reason_is_taken_out(
 def test_a_text_cut_at_the_length_limit_is_kept_and_marked(
     as_alice: Client, profession: Profession, provider: FakeOpenAI
 ) -> None:
-    provider.script(Behaviour(ending=Ending.LENGTH, after_tokens=5))
+    provider.default = Behaviour(ending=Ending.LENGTH, after_tokens=5)
     done = as_alice.events(f"/api/tasks/profession/{profession.pk}/current/stream")[-1]
     assert done["type"] == "done"
     assert Generation.objects.get().finish_reason == "length"

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from generation import finish_reasons
 from generation.cursor import Cursor
 from generation.model_request import ModelRequest
 from generation.toy import TOY_MODEL
@@ -284,6 +285,11 @@ class Generation(models.Model):
     @property
     def is_by_toy(self) -> bool:
         return self.model == TOY_MODEL
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the text came to its longest before it came to its end."""
+        return self.finish_reason == finish_reasons.LENGTH
 
     def has_ended(self) -> bool:
         """Whether the stored row is final and no other process has begun it since."""

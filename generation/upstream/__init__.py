@@ -5,7 +5,9 @@ raises `UpstreamFault` when the text does not come whole; what it yielded until 
 """
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from generation import finish_reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,24 @@ class CompletionEnd:
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     request_id: str = ""
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the text came to its longest before it came to its end."""
+        return self.finish_reason == finish_reasons.LENGTH
+
+    def behind(self, first: "CompletionEnd") -> "CompletionEnd":
+        """Return how a text ended whose beginning ended so and whose rest ended like this: paid are both."""
+        return replace(
+            self,
+            prompt_tokens=_sum(first.prompt_tokens, self.prompt_tokens),
+            completion_tokens=_sum(first.completion_tokens, self.completion_tokens),
+            cached_tokens=_sum(first.cached_tokens, self.cached_tokens),
+        )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 Piece = str | Working | Withdrawn | CompletionEnd

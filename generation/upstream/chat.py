@@ -15,14 +15,15 @@ from urllib.parse import parse_qsl
 import httpx2
 import openai
 
+from generation import finish_reasons
+from generation.finish_reasons import Meaning
 from generation.model_request import ModelRequest
 from generation.pace import next_look
-from generation.upstream import CompletionEnd, Pieces, Withdrawn, Working, finish_reasons, wishes
+from generation.upstream import CompletionEnd, Pieces, Withdrawn, Working, wishes
 from generation.upstream.candidates import Candidate
 from generation.upstream.classify import classify, of_refusal
 from generation.upstream.decoder import MALFORMED, Decoder, ErrorInside
 from generation.upstream.faults import UpstreamFault
-from generation.upstream.finish_reasons import Meaning
 from generation.upstream.thinking import Thoughts
 from generation.upstream.usage import Usage
 from web.logs import visible

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from generation.upstream import finish_reasons
-from generation.upstream.finish_reasons import Meaning
+from generation import finish_reasons
+from generation.finish_reasons import Meaning
 from generation.upstream.refusals import Refusal, read, says_error
 
 # Where the text of a frame begins. Inside of a JSON string its quotes would be escaped.

@@ -46,9 +46,9 @@ export function createTaskView(root) {
   }
 
   /** @param {import("../../web/js/api.js").SourceData} data */
-  function tellSource({ source: who, authored_because: because }) {
+  function tellSource({ source: who, authored_because: because, was_cut: wasCut }) {
     const authored = because === "budget" ? "sourceBudget" : because === "no_candidate" ? "sourceNoCandidate" : "sourceAuthored";
-    source.textContent = text(who === "authored" ? authored : "sourceModel");
+    source.textContent = text(who === "authored" ? authored : wasCut ? "sourceCut" : "sourceModel");
   }
 
   return {

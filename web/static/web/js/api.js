@@ -5,6 +5,7 @@ import { text } from "./strings.js";
  * @typedef {object} SourceData
  * @property {"model" | "authored"} source
  * @property {"" | "no_model" | "no_candidate" | "budget"} [authored_because]
+ * @property {boolean} [was_cut] it came to its longest before it came to its end
  */
 
 /**
