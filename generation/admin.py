@@ -18,7 +18,7 @@ from django.utils.translation import ngettext
 
 from generation import budget
 from generation.models import Attempt, CandidateHealth, DailyTokens, Generation, Job, Spending
-from generation.upstream import candidates, probe
+from generation.upstream import candidates, context, probe
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -147,6 +147,7 @@ class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
         "writes_json_schema",
         "writes_json_object",
         "asked_without",
+        "context",
         "first_token_seconds",
         "verified_at",
     ]
@@ -170,6 +171,10 @@ class CandidateHealthAdmin(ReadOnlyAdmin, ShortListAdmin[CandidateHealth]):
     @admin.display(description=_("asked without"))
     def asked_without(self, row: CandidateHealth) -> str:
         return ", ".join(sorted(row.refused_lately))
+
+    @admin.display(description=_("context"), ordering="context_tokens")
+    def context(self, row: CandidateHealth) -> str:
+        return "" if row.context_tokens is None else str(context.sentence(row.context_tokens))
 
     @admin.action(description=_("Ask again at once, whatever they did"), permissions=["operate"])
     def ask_again(self, request: HttpRequest, rows: QuerySet[CandidateHealth]) -> None:

@@ -215,8 +215,9 @@ def _record(attempt: OngoingAttempt) -> None:
     if attempt.is_recorded:
         return
     match attempt.result:
-        case CompletionEnd():
+        case CompletionEnd() as end:
             candidates.record_outcome(attempt.choice, None, thinks_first=attempt.thinks_first)
+            candidates.notice_context(attempt.choice.candidate, attempt.request, end.prompt_tokens)
         case UpstreamFault() as fault:
             candidates.record_outcome(attempt.choice, fault)
         case _:  # ended by us, or never begun: nothing was learned

@@ -59,6 +59,7 @@ class RawProvider(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.answer: Callable[[Body], Raw] = lambda _: stream("Hello.")
         self.asked: list[Body] = []
+        self.tells: dict[str, object] = {}
         self.is_over = Event()
         self.go_on = Event()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -91,6 +92,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         if answer.stays_open:
             self.server.is_over.wait()
+
+    def do_GET(self) -> None:  # the standard library's name
+        told = self.server.tells.get(self.path)
+        body = json.dumps({"error": "no such page"} if told is None else told).encode()
+        self.send_response(404 if told is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         """Keep quiet."""

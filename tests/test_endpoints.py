@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -525,3 +526,31 @@ def test_what_is_refused_for_every_text_is_not_asked_by_everybody(
     health = CandidateHealth.objects.get(model="only")
     assert (health.failures, health.fault) == (1, "request_refused")
     assert "tenant" in health.detail
+
+
+def test_a_connection_that_is_closed_at_the_moment_it_is_used_again_costs_nobody_a_text() -> None:
+    """A server may keep connections open and close them whenever it likes, this one at once behind each answer."""
+    body = b"".join([HELLO, WORLD, STOP, DONE])
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    async def answer_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", asked)
+        await reader.readexactly(int(length[1]) if length else 0)
+        writer.write(head + body)
+        await writer.drain()
+        writer.close()
+
+    async def scenario() -> list[str]:
+        server = await asyncio.start_server(answer_and_close, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        candidate = Candidate("openai", f"http://127.0.0.1:{port}/v1", KEY, 1, "a-model")
+        request = ModelRequest([{"role": "user", "content": QUESTION}])
+        clients = Clients()
+        try:
+            return [text_of([piece async for piece in clients.stream(candidate, request)]) for _ in range(50)]
+        finally:
+            await clients.close()
+            server.close()
+
+    assert run_async(scenario()) == ["Hello world."] * 50

@@ -3,11 +3,12 @@
 import html
 import re
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -23,7 +24,7 @@ from accounts.models import User
 from generation.models import CandidateHealth
 from generation.upstream.candidates import key_id
 from tests.conftest import KEY, ROOT, SECRET_KEY, Server, ServerStarter
-from tests.fake_openai import AS_OPENAI, MODELS, Behaviour, FakeOpenAI, Refusal
+from tests.fake_openai import AS_OPENAI, MODELS, Behaviour, Ending, FakeOpenAI, Refusal
 from tests.test_nginx import nginx_before
 from tests.waiting import free_port, required
 
@@ -195,8 +196,27 @@ def test_a_model_that_only_trickles_is_given_up(tmp_path: Path, provider: FakeOp
     provider.default = Behaviour(tokens=("One ",) * 100, tokens_per_second=1)
     failed = failures(verify(tmp_path, "--seconds", "13", OPENAI_API_KEY=KEY, OPENAI_BASE_URL=provider.base_url))
     assert "provider_timeout: no short answer in time. It writes, so its address is right." in failed["models"]
-    assert "no model wrote (no model was available)" in failed["stream"]
+    assert "no end after 10 s. Look at the lines of the models" in failed["stream"]
     provider.wait_for(lambda fake: all(request.disconnected for request in fake.requests))
+    assert cooling_down(tmp_path) == [], "whoever is less patient than learners blames nobody"
+
+
+def test_a_silent_model_is_blamed_only_by_whoever_waits_as_long_as_a_learner(
+    tmp_path: Path, provider: FakeOpenAI
+) -> None:
+    provider.default = Behaviour(ending=Ending.SILENCE)
+    own = {"OPENAI_MODEL": "a-model", "OPENAI_FALLBACK_MODELS": ",", "VARIANT_MODELS": "a-model"}
+    own |= {"OPENAI_BASE_URL": provider.base_url}
+    assert "no short answer in time" in failures(verify(tmp_path, "--seconds", "5", **own))["models"]
+    assert cooling_down(tmp_path) == []
+    verify(tmp_path, "--seconds", "5", **own, LLM_FIRST_TOKEN_SECONDS="1")
+    assert cooling_down(tmp_path) == ["a-model"]
+
+
+def cooling_down(folder: Path) -> list[str]:
+    """Return the models that are not asked at the moment, on the database that `verify` used."""
+    with closing(sqlite3.connect(folder / "db.sqlite3")) as own:
+        return [model for (model,) in own.execute("SELECT model FROM generation_candidatehealth WHERE failures > 0")]
 
 
 def test_a_text_that_never_ends_is_given_up_though_the_model_answered_before(

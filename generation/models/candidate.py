@@ -40,6 +40,12 @@ class CandidateHealthQuerySet(models.QuerySet["CandidateHealth"]):
             failures=0, fault="", detail="", cooling_until=None, probed_until=None
         )
 
+    def record_context(self, identity: Identity, tokens: int) -> bool:
+        """Record that a candidate was seen to read so many tokens of a prompt and no more; False if that is no news."""
+        CandidateHealth.objects.bulk_create([CandidateHealth(**identity._asdict())], ignore_conflicts=True)
+        wider = Q(context_tokens=None) | Q(context_tokens__gt=tokens)
+        return bool(self.of([identity]).filter(wider).update(context_tokens=tokens))
+
     def recover_all(self) -> int:
         """Close all circuits, so that the candidates are asked at once; return how many were not closed."""
         return self.exclude(failures=0).update(failures=0, fault="", detail="", cooling_until=None, probed_until=None)
@@ -81,6 +87,14 @@ class CandidateHealth(models.Model):
     reports_usage = models.BooleanField(_("reports usage"), null=True, blank=True)
     writes_json_schema = models.BooleanField(_("json_schema"), null=True, blank=True)
     writes_json_object = models.BooleanField(_("json_object"), null=True, blank=True)
+    context_tokens = models.PositiveIntegerField(
+        _("context"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "How many tokens it reads at most, prompt and text together, as its server tells or as it counted."
+        ),
+    )
     first_token_seconds = models.FloatField(_("seconds to the first token"), null=True, blank=True)
 
     objects = CandidateHealthQuerySet.as_manager()

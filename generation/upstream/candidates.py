@@ -22,6 +22,7 @@ from django.utils import timezone
 from generation.model_request import ModelRequest
 from generation.models import CandidateHealth
 from generation.models.candidate import Identity
+from generation.upstream import context
 from generation.upstream.faults import LONGEST_COOLDOWN_SECONDS, LONGEST_GROWN_COOLDOWN_SECONDS, Blames, UpstreamFault
 
 logger = logging.getLogger("generation.upstream.candidates")
@@ -242,6 +243,15 @@ def record_outcome(choice: Choice, fault: UpstreamFault | None, *, thinks_first:
         # It answered, be it that it would not write this very text.
         CandidateHealth.objects.recover(choice.candidate.identity)
         logger.info("[STREAMING] %s has recovered", choice.candidate)
+
+
+def notice_context(candidate: Candidate, request: ModelRequest, prompt_tokens: int | None) -> None:
+    """Record and log that a candidate's server cut a prompt off, where it counted fewer tokens than that can have."""
+    if prompt_tokens is None or not context.was_prompt_cut(request.messages, prompt_tokens):
+        return
+    if CandidateHealth.objects.record_context(candidate.identity, prompt_tokens):
+        said = context.sentence(prompt_tokens)
+        logger.warning("[STREAMING] %s has cut off the beginning of a prompt: %s", candidate, said)
 
 
 def _remember(choice: Choice, *, refused: Collection[str] = (), thinks_first: bool = False) -> None:

@@ -7,10 +7,17 @@ would retry by itself, out of sight; so its retries are off.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 import openai
@@ -19,9 +26,9 @@ from generation import finish_reasons
 from generation.finish_reasons import Meaning
 from generation.model_request import ModelRequest
 from generation.pace import next_look
-from generation.upstream import CompletionEnd, Pieces, Withdrawn, Working, wishes
+from generation.upstream import CompletionEnd, Pieces, Withdrawn, Working, context, wishes
 from generation.upstream.candidates import Candidate
-from generation.upstream.classify import classify, of_refusal
+from generation.upstream.classify import classify, of_refusal, was_never_sent
 from generation.upstream.decoder import MALFORMED, Decoder, ErrorInside
 from generation.upstream.faults import UpstreamFault
 from generation.upstream.thinking import Thoughts
@@ -34,6 +41,9 @@ CONNECT_SECONDS = 10.0
 # One provider connection for each text being written. Whoever comes above the bound is told so at once: waiting for
 # one would look like a slow provider, and it is not the provider's fault.
 MAX_CONNECTIONS = 4000
+
+# A server closes its idle connections at a moment of its own, and that may be the one at which they are used again.
+MOST_CLOSED_CONNECTIONS = 3
 
 # What the end of a body is waited for behind the last event; it mostly comes with it.
 CLOSING_SECONDS = 0.2
@@ -79,6 +89,23 @@ class Clients:
         except Exception as error:
             logger.exception("%s cannot be asked", candidate)
             raise UpstreamFault("candidate_unusable", type(error).__name__, label=type(error).__name__) from error
+
+    async def context_tokens(self, candidate: Candidate) -> int | None:
+        """Return how many tokens a candidate reads at most, None where its server does not tell."""
+        addresses = [context.OF_ALL]
+        if candidate.is_local:
+            parts = urlsplit(candidate.base_url)
+            addresses += [f"{parts.scheme}://{parts.netloc}{path}" for path in context.OF_LOCAL]
+        answers = await asyncio.gather(*(self._get(candidate, address) for address in addresses))
+        sizes = [size for answer in answers if (size := context.told(answer, candidate.model)) is not None]
+        return min(sizes) if sizes else None
+
+    async def _get(self, candidate: Candidate, address: str) -> object:
+        """Return the JSON that a candidate's server has at an address, None where it has none."""
+        try:
+            return await self._client_for(candidate).get(address, cast_to=object)
+        except (openai.OpenAIError, httpx2.HTTPError, httpx2.StreamError, OSError, ValueError):
+            return None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -136,15 +163,20 @@ async def _response(
 ) -> AsyncGenerator[Any, None]:
     """Yield the open answer; a fault that happens inside is told which request it belongs to."""
     request_id, status = "", None
+
+    def ask() -> AbstractAsyncContextManager[Any]:
+        return client.chat.completions.with_streaming_response.create(
+            model=candidate.model,
+            messages=wishes.messages(request, refused=refused),  # type: ignore[arg-type]  # wants six TypedDicts
+            stream=True,
+            extra_headers={"Accept": "text/event-stream"},
+            extra_body=wishes.parameters(request, base_url=candidate.base_url, refused=refused),
+        )
+
     try:
         with _faults_named(candidate.base_url):
-            async with client.chat.completions.with_streaming_response.create(
-                model=candidate.model,
-                messages=wishes.messages(request, refused=refused),  # type: ignore[arg-type]  # wants six TypedDicts
-                stream=True,
-                extra_headers={"Accept": "text/event-stream"},
-                extra_body=wishes.parameters(request, base_url=candidate.base_url, refused=refused),
-            ) as response:
+            async with AsyncExitStack() as stack:
+                response = await _enter(stack, ask)
                 request_id, status = _request_id(response), response.status_code
                 yield response
     except UpstreamFault as fault:
@@ -152,6 +184,17 @@ async def _response(
         fault.request_id = fault.request_id or request_id
         fault.say_reason(unless_in=[message["content"] for message in request.messages])
         raise
+
+
+async def _enter(stack: AsyncExitStack, ask: Callable[[], AbstractAsyncContextManager[Any]]) -> Any:
+    """Return the answer to a request, asked again over another connection where one was closed before it was sent."""
+    for _ in range(MOST_CLOSED_CONNECTIONS):
+        try:
+            return await stack.enter_async_context(ask())
+        except openai.APIConnectionError as error:
+            if not was_never_sent(error):
+                raise
+    return await stack.enter_async_context(ask())
 
 
 def _request_id(response: Any) -> str:

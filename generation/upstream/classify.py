@@ -85,6 +85,12 @@ _WORDS: list[tuple[range | set[int], str, str]] = [
 _COMPILED = [(statuses, re.compile(pattern), code) for statuses, pattern, code in _WORDS]
 
 
+def was_never_sent(error: Exception) -> bool:
+    """Return whether a request failed because its connection, one that was used before, was being closed already."""
+    cause = _first_cause(error)
+    return isinstance(cause, aiohttp.ClientConnectionResetError) and str(cause) == "Cannot write to closing transport"
+
+
 def classify(error: Exception, *, base_url: str) -> UpstreamFault:
     """Return what an exception of the openai package or of its transport means."""
     match error:

@@ -1,12 +1,13 @@
 """What a candidate can do, found out by asking it: so that nothing is found out at a learner's expense.
 
-Three short requests: a stream with usage, and JSON by schema and without one. What comes of it is kept with the
-candidate's health; one that answers is trusted again.
+Three short requests: a stream with usage, and JSON by schema and without one; and how much its server says it reads.
+What comes of it is kept with the candidate's health; one that answers is trusted again.
 """
 
 import asyncio
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from generation.model_request import Message, ModelRequest
 from generation.models import CandidateHealth
-from generation.upstream import CompletionEnd, candidates
+from generation.upstream import CompletionEnd, candidates, context
 from generation.upstream.candidates import Candidate, Choice
 from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
@@ -52,6 +53,9 @@ class Finding:
     refused: frozenset[str] = frozenset()
     reports_usage: bool = False
     first_token_seconds: float | None = None
+    context_tokens: int | None = None
+    # Whether it was not waited for as long as a learner's text would be.
+    was_given_up: bool = False
     writes: dict[str, bool] = field(default_factory=dict)
 
     def sentence(self) -> str:
@@ -64,7 +68,8 @@ class Finding:
         missing = [name for name, able in (("usage", self.reports_usage), *self.writes.items()) if not able]
         lacks = _(", without %(missing)s") % {"missing": ", ".join(missing)} if missing else ""
         asked = _(", asked without %(refused)s") % {"refused": ", ".join(sorted(self.refused))} if self.refused else ""
-        return f"{self.candidate}: {streams}{lacks}{asked}"
+        reads = f", {context.sentence(self.context_tokens)}" if self.context_tokens is not None else ""
+        return f"{self.candidate}: {streams}{lacks}{asked}{reads}"
 
 
 _WAIT_LONGER = _(
@@ -99,18 +104,24 @@ async def probe_all(chosen: list[Candidate], *, seconds: float | None = None, ke
 
 
 async def _probe(candidate: Candidate, clients: Clients, *, until: float) -> Finding:
-    finding = Finding(candidate)
+    loop = asyncio.get_running_loop()
+    finding, started = Finding(candidate), loop.time()
     try:
         async with asyncio.timeout_at(until):
             await _stream(finding, clients)
     except TimeoutError:
         finding.fault = UpstreamFault("provider_timeout", "no short answer in time")
+        waited = loop.time() - started
+        finding.was_given_up = finding.first_token_seconds is not None or waited < settings.LLM_FIRST_TOKEN_SECONDS
     except UpstreamFault as fault:
         finding.fault = fault
     else:
         formats = (JSON_SCHEMA, JSON_OBJECT)
         answers = await asyncio.gather(*(_writes_json(finding, clients, how, until=until) for how in formats))
         finding.writes = dict(zip(("json_schema", "json_object"), answers, strict=True))
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                finding.context_tokens = await clients.context_tokens(candidate)
     return finding
 
 
@@ -156,6 +167,8 @@ async def _writes_json(finding: Finding, clients: Clients, response_format: dict
 
 
 def _keep(finding: Finding) -> None:
+    if finding.was_given_up:
+        return  # it may be slower than whoever asked is patient, and good enough for learners
     choice = Choice(finding.candidate, probed_until=timezone.now(), refused=finding.refused)
     candidates.record_outcome(choice, finding.fault)
     values: dict[str, Any] = {
@@ -166,6 +179,8 @@ def _keep(finding: Finding) -> None:
         "writes_json_schema": finding.writes.get("json_schema"),
         "writes_json_object": finding.writes.get("json_object"),
     }
+    if finding.context_tokens is not None:
+        values["context_tokens"] = finding.context_tokens
     if finding.fault is None:
         values |= {"refused": sorted(finding.refused), "refused_at": timezone.now() if finding.refused else None}
     CandidateHealth.objects.update_or_create(**finding.candidate.identity._asdict(), defaults=values)
