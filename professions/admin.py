@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Model, QuerySet
+from django.db.models import Count, ForeignKey, Model, QuerySet
+from django.forms import ModelChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -20,7 +21,7 @@ from generation.upstream import candidates
 from generation.upstream.faults import FAULTS
 from professions import variants
 from professions.markdown import to_html
-from professions.models import Brief, Criterion, Profession, Variant
+from professions.models import Brief, Competency, Criterion, Profession, StateVariable, Variant
 from web.problems import Conflict
 
 EARLIER_VARIANTS = 20
@@ -38,6 +39,20 @@ class BriefInline(admin.TabularInline[Brief, Profession]):
         return False  # a brief needs its texts; it is added on a page of its own
 
 
+class CompetencyInline(admin.TabularInline[Competency, Profession]):
+    model = Competency
+    fields = ["order", "title", "slug"]
+    prepopulated_fields = {"slug": ["title"]}
+    extra = 0
+
+
+class StateVariableInline(admin.TabularInline[StateVariable, Profession]):
+    model = StateVariable
+    fields = ["order", "title", "slug", "unit", "start", "minimum", "maximum", "good", "shown_as"]
+    prepopulated_fields = {"slug": ["title"]}
+    extra = 0
+
+
 @admin.register(Profession)
 class ProfessionAdmin(ShortListAdmin[Profession]):
     list_display = ["title", "language", "published", "brief_count", "updated_at"]
@@ -45,9 +60,10 @@ class ProfessionAdmin(ShortListAdmin[Profession]):
     list_filter = ["published", "language"]
     search_fields = ["title", "slug", "description"]
     prepopulated_fields = {"slug": ["title"]}
-    inlines = [BriefInline]
+    inlines = [BriefInline, CompetencyInline, StateVariableInline]
     fieldsets = [
         (None, {"fields": ["title", "slug", "language", "published", "position"]}),
+        (_("Occupation and time"), {"fields": ["occupation", "esco", "time_rule"]}),
         (_("For learners"), {"fields": ["tagline", "description", "report_opening", "report_closing"]}),
         (_("For the model"), {"fields": ["system_prompt"]}),
     ]
@@ -65,7 +81,19 @@ class CriterionInline(admin.StackedInline[Criterion, Brief]):
     model = Criterion
     extra = 0
     prepopulated_fields = {"slug": ["title"]}
-    fields = ["order", "title", "slug", "points", "levels"]
+    fields = ["order", "title", "slug", "competency", "points", "most_without_quotation", "levels"]
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> ModelChoiceField[Any] | None:
+        match = request.resolver_match
+        brief = match.kwargs.get("object_id") if match is not None else None
+        if db_field.name == "competency" and brief:
+            kwargs["queryset"] = Competency.objects.filter(profession__briefs=brief)
+        field = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if db_field.name == "competency" and field is not None:
+            field.choices = list(field.choices)  # asked for once, and not for each criterion
+        return field
 
 
 class EarlierVariant(NamedTuple):
@@ -91,7 +119,7 @@ class BriefAdmin(ShortListAdmin[Brief]):
     prepopulated_fields = {"slug": ["title"]}
     inlines = [CriterionInline]
     fieldsets = [
-        (None, {"fields": ["profession", "order", "title", "slug", "time_limit_minutes"]}),
+        (None, {"fields": ["profession", "order", "title", "slug", "time_limit_minutes", "aim_words"]}),
         (_("For learners"), {"fields": ["authored_text", "expert_answer"]}),
         (_("For the model"), {"fields": ["description"]}),
     ]

@@ -1,25 +1,19 @@
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, URLValidator
 from django.db import models
 from django.db.models import Count, Sum
 from django.utils.functional import cached_property
-from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_stubs_ext import WithAnnotations
 
 from generation.models import Generation
+from professions.levels import Level, problem_with_levels
 
 MOST_MINUTES = 240
 MOST_POINTS = 100
-
-
-class Level(TypedDict):
-    """What an answer worth so many points looks like."""
-
-    points: int
-    description: str
+MOST_WORDS = 2000
 
 
 class Totals(TypedDict):
@@ -51,6 +45,26 @@ class Profession(models.Model):
         _("report opening"), help_text=_("Markdown. How a report starts when no model writes it.")
     )
     report_closing = models.TextField(_("report closing"), help_text=_("Markdown. What to try next."))
+    occupation = models.CharField(
+        _("occupation"),
+        max_length=10,
+        blank=True,
+        validators=[RegexValidator(r"^\d{2}-\d{4}\.\d{2}$", _("Write an O*NET-SOC code such as 29-1141.00."))],
+        help_text=_("The O*NET-SOC code, such as 29-1141.00."),
+    )
+    esco = models.CharField(
+        _("ESCO occupation"),
+        max_length=200,
+        blank=True,
+        validators=[URLValidator()],
+        help_text=_("Its URI, where there is one."),
+    )
+    time_rule = models.CharField(
+        _("time rule"),
+        max_length=8,
+        default="soft",
+        choices=[("soft", _("soft: the overrun is shown")), ("hard", _("hard: at zero what is there is handed in"))],
+    )
     published = models.BooleanField(_("published"), default=True)
     position = models.PositiveSmallIntegerField(_("position"), default=0, help_text=_("Lower comes first."))
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -71,6 +85,70 @@ class Profession(models.Model):
         return list(self.briefs.order_by("order", "pk"))
 
 
+class Competency(models.Model):
+    """Something that several criteria of a profession look at; the report adds up by it."""
+
+    profession = models.ForeignKey(
+        Profession, on_delete=models.CASCADE, related_name="competencies", verbose_name=_("profession")
+    )
+    order = models.PositiveSmallIntegerField(_("order"))
+    slug = models.SlugField(_("slug"))
+    title = models.CharField(_("title"), max_length=80)
+    loaded = models.JSONField(default=dict, editable=False)  # digests of what a pack gave (loading.py)
+
+    class Meta:
+        verbose_name = _("competency")
+        verbose_name_plural = _("competencies")
+        ordering = ["profession", "order"]
+        constraints = [models.UniqueConstraint(fields=["profession", "slug"], name="one_competency_per_slug")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class StateVariable(models.Model):
+    """A number that a run moves, by the effects of the levels that its answers reach."""
+
+    class Good(models.TextChoices):
+        UP = "up", _("more is better")
+        DOWN = "down", _("less is better")
+
+    class ShownAs(models.TextChoices):
+        GAUGE = "gauge", _("gauge")
+        AMOUNT = "amount", _("amount")
+        LEVEL = "level", _("level")
+
+    profession = models.ForeignKey(
+        Profession, on_delete=models.CASCADE, related_name="variables", verbose_name=_("profession")
+    )
+    order = models.PositiveSmallIntegerField(_("order"))
+    slug = models.SlugField(_("key"), help_text=_("What effects name."))
+    title = models.CharField(_("title"), max_length=80)
+    unit = models.CharField(_("unit"), max_length=20, blank=True)
+    start = models.IntegerField(_("start"))
+    minimum = models.IntegerField(_("minimum"), default=0)
+    maximum = models.IntegerField(_("maximum"), default=100)
+    good = models.CharField(_("good is"), max_length=4, choices=Good, default=Good.UP)
+    shown_as = models.CharField(_("shown as"), max_length=8, choices=ShownAs, default=ShownAs.GAUGE)
+    loaded = models.JSONField(default=dict, editable=False)  # digests of what a pack gave (loading.py)
+
+    class Meta:
+        verbose_name = _("state variable")
+        verbose_name_plural = _("state variables")
+        ordering = ["profession", "order"]
+        constraints = [
+            models.UniqueConstraint(fields=["profession", "slug"], name="one_variable_per_key"),
+            models.CheckConstraint(
+                condition=models.Q(minimum__lte=models.F("start"), start__lte=models.F("maximum")),
+                name="variable_starts_within_its_range",
+                violation_error_message=_("Let the start lie between minimum and maximum."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
 class Brief(models.Model):
     profession = models.ForeignKey(
         Profession, on_delete=models.CASCADE, related_name="briefs", verbose_name=_("profession")
@@ -80,6 +158,13 @@ class Brief(models.Model):
     title = models.CharField(_("title"), max_length=120)
     time_limit_minutes = models.PositiveSmallIntegerField(
         _("time limit (minutes)"), validators=[MinValueValidator(1), MaxValueValidator(MOST_MINUTES)]
+    )
+    aim_words = models.PositiveSmallIntegerField(
+        _("aim for words"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(10), MaxValueValidator(MOST_WORDS)],
+        help_text=_("About how long a good answer is; nobody is marked by it."),
     )
     description = models.TextField(
         _("description"), help_text=_("For the model: situation, facts, figures and the dilemma. No learner sees it.")
@@ -113,9 +198,25 @@ class Criterion(models.Model):
         help_text=_("The most this criterion can give."),
         validators=[MinValueValidator(1), MaxValueValidator(MOST_POINTS)],
     )
+    competency = models.ForeignKey(
+        Competency,
+        on_delete=models.SET_NULL,
+        related_name="criteria",
+        null=True,
+        blank=True,
+        verbose_name=_("competency"),
+    )
+    most_without_quotation = models.PositiveSmallIntegerField(
+        _("most without a quotation"),
+        default=0,
+        help_text=_("The most points for an answer of which no passage can be quoted, such as for leaving something."),
+    )
     levels = models.JSONField(
         _("levels"),
-        help_text=_('A list such as [{"points": 0, "description": "…"}, …], rising from 0 to the points above.'),
+        help_text=_(
+            'A list such as [{"points": 0, "description": "…"}, …], rising from 0 to the points above. A level may '
+            'have "effects" on state variables, such as {"trust": -15}, with "because", and a "note" for the next task.'
+        ),
     )
     loaded = models.JSONField(default=dict, editable=False)  # digests of what a pack gave (loading.py)
 
@@ -129,9 +230,20 @@ class Criterion(models.Model):
         return self.title
 
     def clean(self) -> None:
-        problem = problem_with_levels(self.levels, maximum=self.points)
+        # While a brief is being made it may not be known yet whose it is.
+        profession = self.brief.profession if self.brief_id and self.brief.profession_id else None
+        variables = list(profession.variables.values_list("slug", flat=True)) if profession else None
+        problem = problem_with_levels(self.levels, maximum=self.points, variables=variables)
         if problem:
             raise ValidationError({"levels": problem})
+        if self.points is not None and self.most_without_quotation > self.points:
+            raise ValidationError({"most_without_quotation": _("It is more than the criterion can give.")})
+        if self.competency is not None and profession is not None and self.competency.profession_id != profession.pk:
+            raise ValidationError({"competency": _("Choose one of this brief's profession.")})
+
+    @property
+    def typed_levels(self) -> list[Level]:
+        return list(self.levels)
 
 
 class Variant(models.Model):
@@ -150,29 +262,3 @@ class Variant(models.Model):
 
     def __str__(self) -> str:
         return f"{self.brief}, {self.number}: {self.generation.only_model}"
-
-
-def problem_with_levels(levels: Any, *, maximum: int | None) -> str:
-    """Return what is wrong with a criterion's levels and what to do; an empty string when nothing is.
-
-    `maximum` is the criterion's points; None when those are at fault themselves.
-    """
-    if not isinstance(levels, list) or len(levels) < 2:
-        return gettext("write a list of at least two levels")
-    for level in levels:
-        if not isinstance(level, dict) or set(level) != {"points", "description"}:
-            return gettext("write each level with the two entries points and description")
-        if type(level["points"]) is not int or not _is_text(level["description"]):
-            return gettext("write whole points and a description that is not empty in each level")
-    points = [level["points"] for level in levels]
-    if points != sorted(set(points)):
-        return gettext("let the points of the levels rise; they are %(points)s") % {"points": points}
-    top = points[-1] if maximum is None else maximum
-    if (points[0], points[-1]) != (0, top):
-        text = gettext("let the levels go from 0 to the criterion's %(top)s points; they go from %(first)s to %(last)s")
-        return text % {"top": top, "first": points[0], "last": points[-1]}
-    return ""
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())

@@ -5,14 +5,18 @@ A pack is read whole and checked whole before any of it is stored (loading.py), 
 
 import re
 import reprlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from professions import plain_yaml
-from professions.models import MOST_MINUTES, MOST_POINTS, Level, problem_with_levels
+from professions.levels import LARGEST_EFFECT, Level, leaning_level, problem_with_levels
+from professions.models import MOST_MINUTES, MOST_POINTS, MOST_WORDS, StateVariable
 
-FORMAT = 1
+FORMAT = 2
+EARLIER_FORMAT = 1
+OCCUPATION = re.compile(r"\d{2}-\d{4}\.\d{2}")
 SHIPPED = Path(__file__).parent / "packs"
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -28,10 +32,30 @@ class PackError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class CompetencyPack:
+    slug: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class VariablePack:
+    slug: str
+    title: str
+    unit: str
+    start: int
+    minimum: int
+    maximum: int
+    good: str
+    shown_as: str
+
+
+@dataclass(frozen=True, slots=True)
 class CriterionPack:
     slug: str
     title: str
     points: int
+    competency: str
+    most_without_quotation: int
     levels: list[Level]
 
 
@@ -40,6 +64,7 @@ class BriefPack:
     slug: str
     title: str
     time_limit_minutes: int
+    aim_words: int | None
     description: str
     authored_text: str
     expert_answer: str
@@ -57,6 +82,11 @@ class ProfessionPack:
     system_prompt: str
     report_opening: str
     report_closing: str
+    occupation: str
+    esco: str
+    time_rule: str
+    competencies: list[CompetencyPack]
+    variables: list[VariablePack]
     briefs: list[BriefPack]
 
 
@@ -92,10 +122,20 @@ class _Reader:
             self.fault(f"{place}.{name}", f"shorten it to {longest} characters; it has {len(value)}")
         return value
 
-    def slug(self, source: dict[str, Any], place: str) -> str:
-        value = self.text(source, "slug", place, longest=50)
+    def text_if_any(self, source: dict[str, Any], name: str, place: str, *, longest: int) -> str:
+        return self.text(source, name, place, longest=longest) if name in source else ""
+
+    def choice(self, source: dict[str, Any], name: str, place: str, *, among: Collection[str], default: str) -> str:
+        value = source.get(name, default)
+        if value not in among:
+            self.fault(f"{place}.{name}", f"write one of {', '.join(among)}; it is {reprlib.repr(value)}")
+            return default
+        return str(value)
+
+    def slug(self, source: dict[str, Any], place: str, *, name: str = "slug") -> str:
+        value = self.text(source, name, place, longest=50)
         if value and not SLUG.fullmatch(value):
-            self.fault(f"{place}.slug", f"use small letters, digits and single hyphens; it is {reprlib.repr(value)}")
+            self.fault(f"{place}.{name}", f"use small letters, digits and single hyphens; it is {reprlib.repr(value)}")
         return value
 
     def number(self, source: dict[str, Any], name: str, place: str, *, least: int, most: int) -> int | None:
@@ -114,6 +154,9 @@ class _Reader:
             self.fault(f"{place}.{name}", f"write {MOST_ENTRIES} entries at most; it has {len(value)}")
             return []
         return [(f"{place}.{name}[{number}]", entry) for number, entry in enumerate(value, start=1)]
+
+    def entries_if_any(self, source: dict[str, Any], name: str, place: str) -> list[tuple[str, Any]]:
+        return self.entries(source, name, place) if name in source else []
 
     def unique(self, slugs: list[str], place: str) -> None:
         for slug in sorted({slug for slug in slugs if slug and slugs.count(slug) > 1}):
@@ -155,14 +198,30 @@ def read_pack(path: Path) -> ProfessionPack:
 def _profession(reader: _Reader, document: Any, path: Path) -> ProfessionPack:
     place = "profession"
     texts = ("tagline", "description", "system_prompt", "report_opening", "report_closing")
-    source = reader.mapping(document, place, known={"format", "slug", "language", "title", "briefs", *texts})
-    if source.get("format") != FORMAT:
+    added = ("occupation", "esco", "time_rule", "competencies", "state")
+    is_earlier = isinstance(document, dict) and document.get("format") == EARLIER_FORMAT
+    known = {"format", "slug", "language", "title", "briefs", *texts, *(() if is_earlier else added)}
+    source = reader.mapping(document, place, known=known)
+    if source.get("format") not in {FORMAT, EARLIER_FORMAT}:
         reader.fault(
             f"{place}.format",
             f"write {FORMAT}, the format this version reads; it is {reprlib.repr(source.get('format'))}",
         )
-    briefs = [_brief(reader, entry, where) for where, entry in reader.entries(source, "briefs", place)]
+    competencies = [
+        _competency(reader, entry, at) for at, entry in reader.entries_if_any(source, "competencies", place)
+    ]
+    reader.unique([competency.slug for competency in competencies], f"{place}.competencies")
+    variables = [_variable(reader, entry, at) for at, entry in reader.entries_if_any(source, "state", place)]
+    reader.unique([variable.slug for variable in variables], f"{place}.state")
+    around = _Around(is_earlier, [one.slug for one in competencies], [one.slug for one in variables])
+    briefs = [_brief(reader, entry, where, around) for where, entry in reader.entries(source, "briefs", place)]
     reader.unique([brief.slug for brief in briefs], f"{place}.briefs")
+    occupation = reader.text_if_any(source, "occupation", place, longest=10)
+    if occupation and not OCCUPATION.fullmatch(occupation):
+        reader.fault(f"{place}.occupation", "write an O*NET-SOC code in quotes, such as '29-1141.00'")
+    esco = reader.text_if_any(source, "esco", place, longest=200)
+    if esco and not re.fullmatch(r"https?://\S+", esco):
+        reader.fault(f"{place}.esco", "write the URI of an ESCO occupation, or leave it out")
     return ProfessionPack(
         path=path,
         slug=reader.slug(source, place),
@@ -173,19 +232,62 @@ def _profession(reader: _Reader, document: Any, path: Path) -> ProfessionPack:
         system_prompt=reader.text(source, "system_prompt", place),
         report_opening=reader.text(source, "report_opening", place),
         report_closing=reader.text(source, "report_closing", place),
+        occupation=occupation,
+        esco=esco,
+        time_rule=reader.choice(source, "time_rule", place, among=("soft", "hard"), default="soft"),
+        competencies=competencies,
+        variables=variables,
         briefs=briefs,
     )
 
 
-def _brief(reader: _Reader, entry: Any, place: str) -> BriefPack:
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What briefs and criteria need to know of the profession around them."""
+
+    is_earlier_format: bool
+    competencies: list[str]
+    variables: list[str]
+
+
+def _competency(reader: _Reader, entry: Any, place: str) -> CompetencyPack:
+    source = reader.mapping(entry, place, known={"slug", "title"})
+    return CompetencyPack(slug=reader.slug(source, place), title=reader.text(source, "title", place, longest=80))
+
+
+def _variable(reader: _Reader, entry: Any, place: str) -> VariablePack:
+    numbers = ("start", "minimum", "maximum")
+    source = reader.mapping(entry, place, known={"key", "title", "unit", "good", "shown_as", *numbers})
+    source = {"minimum": 0, "maximum": 100, **source}
+    start, minimum, maximum = (
+        reader.number(source, name, place, least=-LARGEST_EFFECT, most=LARGEST_EFFECT) for name in numbers
+    )
+    if None not in (start, minimum, maximum) and not (minimum or 0) <= (start or 0) <= (maximum or 0):
+        reader.fault(f"{place}.start", f"let it lie between {minimum} and {maximum}; it is {start}")
+    return VariablePack(
+        slug=reader.slug(source, place, name="key"),
+        title=reader.text(source, "title", place, longest=80),
+        unit=reader.text_if_any(source, "unit", place, longest=20),
+        start=start or 0,
+        minimum=minimum or 0,
+        maximum=maximum or 0,
+        good=reader.choice(source, "good", place, among=StateVariable.Good.values, default="up"),
+        shown_as=reader.choice(source, "shown_as", place, among=StateVariable.ShownAs.values, default="gauge"),
+    )
+
+
+def _brief(reader: _Reader, entry: Any, place: str, around: _Around) -> BriefPack:
     texts = ("title", "description", "authored_text", "expert_answer")
-    source = reader.mapping(entry, place, known={"slug", "time_limit_minutes", "criteria", *texts})
-    criteria = [_criterion(reader, entry, where) for where, entry in reader.entries(source, "criteria", place)]
+    added = () if around.is_earlier_format else ("aim_words",)
+    source = reader.mapping(entry, place, known={"slug", "time_limit_minutes", "criteria", *texts, *added})
+    criteria = [_criterion(reader, entry, where, around) for where, entry in reader.entries(source, "criteria", place)]
     reader.unique([criterion.slug for criterion in criteria], f"{place}.criteria")
+    aim = reader.number(source, "aim_words", place, least=10, most=MOST_WORDS) if "aim_words" in source else None
     return BriefPack(
         slug=reader.slug(source, place),
         title=reader.text(source, "title", place, longest=120),
         time_limit_minutes=reader.number(source, "time_limit_minutes", place, least=1, most=MOST_MINUTES) or 1,
+        aim_words=aim,
         description=reader.text(source, "description", place),
         authored_text=reader.text(source, "authored_text", place),
         expert_answer=reader.text(source, "expert_answer", place),
@@ -193,20 +295,45 @@ def _brief(reader: _Reader, entry: Any, place: str) -> BriefPack:
     )
 
 
-def _criterion(reader: _Reader, entry: Any, place: str) -> CriterionPack:
-    source = reader.mapping(entry, place, known={"slug", "title", "points", "levels"})
+def _criterion(reader: _Reader, entry: Any, place: str, around: _Around) -> CriterionPack:
+    added = () if around.is_earlier_format else ("competency", "most_without_quotation")
+    source = reader.mapping(entry, place, known={"slug", "title", "points", "levels", *added})
     points = reader.number(source, "points", place, least=1, most=MOST_POINTS)
-    levels = source.get("levels")
-    problem = problem_with_levels(levels, maximum=points)
-    if problem:
-        reader.fault(f"{place}.levels", problem)
-        levels = []
+    without = 0
+    if "most_without_quotation" in source:
+        without = reader.number(source, "most_without_quotation", place, least=0, most=points or MOST_POINTS) or 0
+    competency = reader.text_if_any(source, "competency", place, longest=50)
+    if competency and competency not in around.competencies:
+        known = ", ".join(around.competencies) or "none yet"
+        reader.fault(f"{place}.competency", f"name one of the profession's competencies ({known})")
     return CriterionPack(
         slug=reader.slug(source, place),
         title=reader.text(source, "title", place, longest=120),
         points=points or 1,
-        levels=[Level(points=level["points"], description=level["description"].strip()) for level in levels or []],
+        competency=competency,
+        most_without_quotation=without,
+        levels=_levels(reader, source.get("levels"), f"{place}.levels", around, points=points),
     )
+
+
+def _levels(reader: _Reader, levels: Any, place: str, around: _Around, *, points: int | None) -> list[Level]:
+    if problem := problem_with_levels(levels, maximum=points, variables=around.variables):
+        reader.fault(place, problem)
+        return []
+    read = [_level(level) for level in levels]
+    if not around.is_earlier_format and (leaning := leaning_level(read)):
+        beginning = reprlib.repr(leaning)
+        reader.fault(place, f"say the whole rule in each level, without leaning on another one: {beginning}")
+    return read
+
+
+def _level(source: dict[str, Any]) -> Level:
+    level = Level(points=source["points"], description=source["description"].strip())
+    if source.get("effects"):
+        level |= {"effects": dict(source["effects"]), "because": source["because"].strip()}
+    if "note" in source:
+        level["note"] = source["note"].strip()
+    return level
 
 
 def read_packs(paths: list[Path]) -> list[ProfessionPack]:

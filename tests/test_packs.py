@@ -10,7 +10,7 @@ import yaml
 from django.core.management import CommandError, call_command
 
 from accounts.models import User
-from professions.models import Brief, Criterion, Profession
+from professions.models import Brief, Competency, Criterion, Profession, StateVariable
 from professions.packs import SHIPPED
 from tasks import running
 
@@ -21,7 +21,7 @@ Pack = dict[str, Any]
 
 def gardener(**changes: object) -> Pack:
     return {
-        "format": 1,
+        "format": 2,
         "slug": "gardener",
         "language": "en",
         "title": "Gardener",
@@ -30,6 +30,9 @@ def gardener(**changes: object) -> Pack:
         "system_prompt": "You write tasks for a gardener.",
         "report_opening": "You have seen two days.",
         "report_closing": "Plant something.",
+        "occupation": "37-3011.00",
+        "competencies": [{"slug": "looking", "title": "Looking"}, {"slug": "asking", "title": "Asking"}],
+        "state": [{"key": "trust", "title": "Amara's trust", "start": 60}],
         "briefs": [brief("roses"), brief("hedge")],
     } | changes
 
@@ -47,7 +50,17 @@ def brief(slug: str) -> Pack:
                 "slug": "names-the-cause",
                 "title": "Names the cause",
                 "points": 2,
-                "levels": [{"points": 0, "description": "No cause."}, {"points": 2, "description": "Mildew."}],
+                "competency": "looking",
+                "levels": [
+                    {
+                        "points": 0,
+                        "description": "No cause.",
+                        "effects": {"trust": -15},
+                        "because": "nobody looked at the leaves",
+                        "note": "Amara has asked somebody else.",
+                    },
+                    {"points": 2, "description": "Mildew."},
+                ],
             }
         ],
     }
@@ -79,7 +92,8 @@ def write(tmp_path: Path) -> Writer:
 
 
 def everything_stored() -> list[str]:
-    rows = (*Profession.objects.values_list(), *Brief.objects.values_list(), *Criterion.objects.values_list())
+    models = (Profession, Competency, StateVariable, Brief, Criterion)
+    rows = [row for model in models for row in model.objects.values_list()]
     return sorted(map(str, rows))
 
 
@@ -122,6 +136,53 @@ def test_editing_a_pack_updates_its_rows_in_place(write: Writer) -> None:
     assert {row.slug: row.pk for row in profession.ordered_briefs[1:]} == keys
     assert Criterion.objects.get(brief__slug="roses").levels[1] == {"points": 2, "description": "Powdery mildew."}
     assert Criterion.objects.count() == 3
+
+
+def test_a_pack_of_the_earlier_format_still_loads(write: Writer) -> None:
+    earlier = gardener(format=1)
+    for name in ("occupation", "competencies", "state"):
+        del earlier[name]
+    for one in earlier["briefs"]:
+        (criterion,) = one["criteria"]
+        del criterion["competency"]
+        criterion["levels"] = [{"points": 0, "description": "As before."}, {"points": 2, "description": "Mildew."}]
+    assert load(write(earlier)) == "gardener: loaded, 2 briefs\n"
+    stored = Criterion.objects.filter(competency=None, most_without_quotation=0)
+    assert stored.count() == 2
+    assert load(write(gardener())) == "gardener: loaded, 2 briefs\n", "and becomes one of this format"
+    assert Criterion.objects.filter(competency__slug="looking").count() == 2
+    assert Profession.objects.get().variables.get().slug == "trust"
+
+
+def test_entries_that_the_earlier_format_does_not_know_are_refused_in_it(write: Writer) -> None:
+    (*_, line) = refusal(write(gardener(format=1)))
+    assert "competency: remove it or correct its name; known are levels, points, slug, title" in line
+
+
+def test_what_staff_wrote_of_competencies_and_state_stays(write: Writer) -> None:
+    load(write(gardener()))
+    Profession.objects.get().competencies.filter(slug="asking").update(title="Asking twice")
+    Profession.objects.get().variables.update(start=70)
+    edited = gardener(title="Head gardener")
+    edited["competencies"][1]["title"] = "Asking people"
+    edited["state"][0]["start"] = 50
+    said = load(write(edited))
+    assert "competency asking (title)" in said
+    assert "state variable trust (start)" in said
+    assert Profession.objects.get().variables.get().start == 70
+    assert "kept" not in load(write(edited), overwrite=True)
+    assert Profession.objects.get().competencies.get(slug="asking").title == "Asking people"
+
+
+def test_a_competency_that_a_pack_no_longer_has_goes_and_its_criteria_follow(write: Writer) -> None:
+    load(write(gardener()))
+    edited = gardener()
+    edited["competencies"] = [{"slug": "seeing", "title": "Seeing"}]
+    for one in edited["briefs"]:
+        one["criteria"][0]["competency"] = "seeing"
+    assert load(write(edited)) == "gardener: loaded, 2 briefs\n"
+    assert list(Profession.objects.get().competencies.values_list("slug", flat=True)) == ["seeing"]
+    assert Criterion.objects.filter(competency__slug="seeing").count() == 2
 
 
 def test_what_a_pack_no_longer_has_is_removed(write: Writer) -> None:
@@ -242,24 +303,47 @@ def replaced(place: str, value: object) -> Pack:
 
 FIRST = "profession.briefs[1]"
 LEVELS = f"{FIRST}.criteria[1].levels"
+CRITERION = "briefs.0.criteria.0"
+AT = f"{FIRST}.criteria[1]"
 NOUGHT = {"points": 0, "description": "No cause."}
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("format", 2, "profession.format: write 1, the format this version reads; it is 2"),
-        ("format", None, "profession.format: write 1, the format this version reads; it is None"),
+        ("format", 3, "profession.format: write 2, the format this version reads; it is 3"),
+        ("format", None, "profession.format: write 2, the format this version reads; it is None"),
+        ("occupation", "nurse", "profession.occupation: write an O*NET-SOC code in quotes, such as '29-1141.00'"),
+        ("esco", "nurse", "profession.esco: write the URI of an ESCO occupation, or leave it out"),
+        ("time_rule", "strict", "profession.time_rule: write one of soft, hard; it is 'strict'"),
+        ("competencies.1.slug", "looking", "profession.competencies: give each entry a slug of its own; 'looking'"),
+        ("state.0.title", "", "profession.state[1].title: write a text that is not empty"),
+        ("state.0.start", 101, "profession.state[1].start: let it lie between 0 and 100; it is 101"),
+        ("state.0.good", "left", "profession.state[1].good: write one of up, down; it is 'left'"),
+        ("briefs.0.aim_words", 9, f"{FIRST}.aim_words: write a whole number from 10 to 2000; it is 9"),
+        (f"{CRITERION}.competency", "luck", f"{AT}.competency: name one of the profession's competencies (looking, as"),
+        (f"{CRITERION}.most_without_quotation", 3, f"{AT}.most_without_quotation: write a whole number from 0 to 2"),
+        (f"{CRITERION}.levels.0.effects", {"luck": 1}, f"{AT}.levels: name state variables of the profession in effe"),
+        (f"{CRITERION}.levels.0.effects", {"trust": 0}, f"{AT}.levels: write effects as whole numbers by the key of "),
+        (f"{CRITERION}.levels.0.effects", [], f"{AT}.levels: write effects as whole numbers by the key of "),
+        (f"{CRITERION}.levels.0.because", " ", f"{AT}.levels: say why in because where a level has effects, and only"),
+        (f"{CRITERION}.levels.1.because", "so", f"{AT}.levels: say why in because where a level has effects, and only"),
+        (f"{CRITERION}.levels.0.note", "", f"{AT}.levels: write a note that is not empty, or none"),
+        (
+            f"{CRITERION}.levels.1.description",
+            "As before, and names the mildew.",
+            f"{AT}.levels: say the whole rule in each level, without leaning on another one: 'As before,",
+        ),
         ("description", None, "profession.description: write a text that is not empty"),
         ("briefs.0.authored_text", "  \n", f"{FIRST}.authored_text: write a text that is not empty"),
         ("title", 7, "profession.title: write a text that is not empty"),
         ("title", "x" * 121, "profession.title: shorten it to 120 characters; it has 121"),
         ("slug", "The Gardener", "profession.slug: use small letters, digits and single hyphens; it is 'The Gardener'"),
-        ("briefs.0.tilte", "Roses", f"{FIRST}.tilte: remove it or correct its name; known are authored_text, "),
+        ("briefs.0.tilte", "Roses", f"{FIRST}.tilte: remove it or correct its name; known are aim_words, "),
         ("briefs", "roses", "profession.briefs: write a list with at least one entry"),
         ("briefs", [], "profession.briefs: write a list with at least one entry"),
         ("briefs.0.criteria", [], f"{FIRST}.criteria: write a list with at least one entry"),
-        ("briefs.0.criteria.0", "kind", f"{FIRST}.criteria[1]: write a mapping with the entries levels, points, "),
+        ("briefs.0.criteria.0", "kind", f"{FIRST}.criteria[1]: write a mapping with the entries competency, levels, "),
         ("briefs.1.slug", "roses", "profession.briefs: give each entry a slug of its own; 'roses' occurs 2 times"),
         ("briefs.0.time_limit_minutes", 0, f"{FIRST}.time_limit_minutes: write a whole number from 1 to 240; it is 0"),
         ("briefs.0.time_limit_minutes", 241, f"{FIRST}.time_limit_minutes: write a whole number from 1 to 240; it is"),
@@ -312,8 +396,8 @@ def test_a_fault_is_told_with_file_place_and_remedy(write: Writer, place: str, v
         (b"title: 2026-02-30", "is not YAML; mend this place: "),
         (b"title: !!python/object/apply:os.getcwd []", "is not YAML; mend this place: "),
         ("title: Gärtner".encode("latin-1"), "cannot be read ("),
-        (b"", "profession: write a mapping with the entries briefs, description, "),
-        (b"- gardener", "profession: write a mapping with the entries briefs, description, "),
+        (b"", "profession: write a mapping with the entries briefs, competencies, "),
+        (b"- gardener", "profession: write a mapping with the entries briefs, competencies, "),
     ],
 )
 def test_a_file_that_is_no_pack_at_all_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

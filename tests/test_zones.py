@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, expect
 from accounts.models import User
 from generation.kinds import kind_of
 from generation.models import Generation
-from professions.models import Profession, problem_with_levels
+from professions.levels import problem_with_levels
+from professions.models import Profession
 from tasks import running
 from tasks.models import Simulation
 from tests.conftest import Server
