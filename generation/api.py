@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from accounts.current import asigned_in, refuse_cross_site, signed_in
 from generation import streams
+from generation.kinds import is_structured
 from generation.models import Attempt, Generation
 from generation.process import process_of
 from web.problems import json_view
@@ -45,7 +46,11 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
 
 class GenerationSerializer(serializers.ModelSerializer[Generation]):
     authored_because = serializers.ChoiceField(Generation.AuthoredBecause.choices, allow_blank=True)
+    text = serializers.SerializerMethodField(help_text="Empty for one that is shown in parts, such as marks.")
     attempts = serializers.SerializerMethodField()
+
+    def get_text(self, generation: Generation) -> str:
+        return "" if is_structured(generation) else generation.text
 
     @extend_schema_field(AttemptSerializer(many=True))
     def get_attempts(self, generation: Generation) -> object:

@@ -17,6 +17,7 @@ from django.db import DatabaseError, transaction
 from generation import continuation
 from generation.attempts import OngoingAttempt
 from generation.hedging import Allowance, Hedge, Spoke
+from generation.model_request import ModelRequest
 from generation.models import Attempt, Generation
 from generation.offload import offload_to_the_end
 from generation.upstream import CompletionEnd, candidates
@@ -77,18 +78,17 @@ class Failover:
             await self._stop()
         raise NoCandidateLeft(self._gravest_fault())
 
-    async def continue_cut_text(self, text: str, end: CompletionEnd) -> CompletionEnd:
-        """Ask whoever wrote a text that was cut at its longest to bring it to its end, once.
+    async def ask_again(self, end: CompletionEnd, request: ModelRequest) -> tuple[str, CompletionEnd] | None:
+        """Ask whoever wrote a text once more, for something about it, and return its answer and how that ended.
 
-        What joins and comes to an end is handed to `on_text`, all at once; anything else is not kept. Returns how the
-        text ended.
+        None when it did not come to an end; nothing of it is handed to `on_text`.
         """
         last = next(one for one in self.attempts if one.result is end)
         self.most += 1
         attempt = OngoingAttempt(
             replace(last.choice, probed_until=None),
             self.generation,
-            continuation.request_for_rest(self.request, text),
+            request,
             number=len(self.attempts) + 1,
             most=self.most,
             until=self._until,
@@ -104,10 +104,22 @@ class Failover:
             first = await attempt.first_piece()
             new_end = await attempt.remaining(first, on_text=pieces.append, on_withdrawn=withdraw)
         except UpstreamFault:
-            return end  # the attempt keeps it
+            return None  # the attempt keeps it
         finally:
             await self._stop()
-        rest = continuation.rest_of(text, "".join(pieces))
+        return "".join(pieces), new_end
+
+    async def continue_cut_text(self, text: str, end: CompletionEnd) -> CompletionEnd:
+        """Ask whoever wrote a text that was cut at its longest to bring it to its end, once.
+
+        What joins and comes to an end is handed to `on_text`, all at once; anything else is not kept. Returns how the
+        text ended.
+        """
+        answer = await self.ask_again(end, continuation.request_for_rest(self.request, text))
+        if answer is None:
+            return end
+        answered, new_end = answer
+        rest = continuation.rest_of(text, answered)
         if new_end.was_cut or not rest:
             logger.info("the rest of a text that was cut does not join generation=%s", self.generation.pk)
             return end

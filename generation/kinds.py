@@ -5,7 +5,7 @@ how the text looks to a client, and tells it when the text has ended.
 """
 
 import functools
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -14,6 +14,10 @@ from generation.model_request import ModelRequest
 from generation.models import Generation
 
 EventData = dict[str, object]
+
+
+# Stands between a text and what its model was asked about it.
+SEPARATOR = "\n\n"
 
 
 class Events:
@@ -31,6 +35,29 @@ class Events:
         return "done", {"full_text": generation.text, "completed": False, "generation_id": str(generation.pk)}
 
 
+class Part(NamedTuple):
+    """An event that a part of a structured text is shown as, and behind which character of the text it is complete."""
+
+    end: int
+    type: str
+    data: EventData
+
+
+class StructuredEvents(Events):
+    """How a text that is no prose looks to one client: as events, each as soon as its part of the text is complete."""
+
+    def prepare(self, generation: Generation) -> None:
+        """Read what is needed to tell the parts; called once before any, and may use the database."""
+
+    def parts(self, text: str) -> list[Part]:
+        """Return the parts that are complete in what there is of a text, in their order. Does not use the database."""
+        raise NotImplementedError
+
+    def failed(self, generation: Generation) -> tuple[str, EventData] | None:
+        """Return type and data of the event behind a text that failed, None for an `error`."""
+        return None
+
+
 class Kind:
     """A text that is for nothing in particular. The methods may use the database."""
 
@@ -46,11 +73,23 @@ class Kind:
         """Return the text to show where no model writes, empty where there is none."""
         return ""
 
+    def follow_up(self, generation: Generation, text: str) -> ModelRequest | None:
+        """Return what to ask whoever wrote a text once more, None for nothing.
+
+        The answer is put behind the text and SEPARATOR. Called when the text came to its end, before that is stored.
+        """
+        return None
+
     def on_end(self, generation: Generation) -> None:
         """Store what follows from a text that is final now, whoever ended it and whether or not anybody watches.
 
         Called inside the transaction that stores the end. An error undoes what this method stored, and is logged.
         """
+
+
+def is_structured(generation: Generation) -> bool:
+    """Return whether a text is no prose, so that only its parts are shown."""
+    return issubclass(kind_of(generation).events, StructuredEvents)
 
 
 def kind_of(generation: Generation) -> Kind:

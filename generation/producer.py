@@ -21,12 +21,12 @@ from generation import budget, ending
 from generation.budget import Reservation
 from generation.failover import Failover, NoCandidateLeft
 from generation.hedging import Allowance
-from generation.kinds import kind_of
+from generation.kinds import SEPARATOR, kind_of
 from generation.log import EventLog
 from generation.model_request import ModelRequest
 from generation.models import Attempt, Generation
 from generation.offload import offload, offload_to_the_end
-from generation.upstream import authored
+from generation.upstream import CompletionEnd, authored
 from generation.upstream.chat import Clients
 from generation.upstream.faults import UpstreamFault
 
@@ -201,8 +201,11 @@ class Producer:
             end = await self.failover.run()
         except NoCandidateLeft as left:
             return await self._fall_back(Generation.AuthoredBecause.NO_CANDIDATE, left.fault)
-        if end.was_cut and kind_of(self.generation).is_continued_if_cut:
-            end = await self.failover.continue_cut_text("".join(self.pieces), end)
+        kind, text = kind_of(self.generation), "".join(self.pieces)
+        if end.was_cut and kind.is_continued_if_cut:
+            end = await self.failover.continue_cut_text(text, end)
+        elif (request := await offload(kind.follow_up, self.generation, text)) is not None:
+            end = await self._follow_up(self.failover, request, end)
         if end.was_cut:
             logger.warning(
                 "[STREAMING] the text was cut at its longest, %s tokens generation=%s",
@@ -215,6 +218,15 @@ class Producer:
             "completion_tokens": end.completion_tokens,
             "cached_tokens": end.cached_tokens,
         }
+
+    async def _follow_up(self, failover: Failover, request: ModelRequest, end: CompletionEnd) -> CompletionEnd:
+        """Ask whoever wrote the text what its kind still wants of it, and put the answer behind the text."""
+        answer = await failover.ask_again(end, request)
+        if answer is None:
+            return end
+        text, new_end = answer
+        self._on_text(f"{SEPARATOR}{text}")
+        return new_end.behind(end)
 
     async def _fall_back(self, because: Generation.AuthoredBecause, fault: UpstreamFault) -> dict[str, object]:
         """Show the author's text instead of a model's. Raises the fault where there is none."""

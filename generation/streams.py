@@ -6,7 +6,7 @@ What the text is for decides what its events carry: see generation/kinds.py.
 import functools
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Concatenate, ParamSpec
 
@@ -15,11 +15,12 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import translation
 from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
 
 from accounts.access import Access, access_of
 from generation import budget, sse, viewer
-from generation.cursor import START, Cursor, event_namer, parse_event_id
-from generation.kinds import EventData, Events, kind_of
+from generation.cursor import START, Cursor, event_namer, parse_event_id, parse_named
+from generation.kinds import EventData, Events, StructuredEvents, kind_of
 from generation.models import Generation
 from generation.offload import offload
 from generation.places import Place
@@ -36,6 +37,34 @@ def requested_cursor(request: HttpRequest, generation: Generation) -> Cursor | N
     """Return where in this generation a client says it was: `Last-Event-ID`, which browsers send, or `?after=`."""
     value = request.headers.get("Last-Event-ID") or request.GET.get("after")
     return parse_event_id(value, generation.pk) if value else None
+
+
+def respond_with(request: HttpRequest, events: Sequence[tuple[str, EventData]], *, number: int) -> HttpResponseBase:
+    """Answer with events that are known already, behind the request's cursor; 204 when there are none left.
+
+    Args:
+        number: tells cursors of these events from those of others, and changes when the events do.
+    """
+    name = f"{number:012x}"
+    value = request.headers.get("Last-Event-ID") or request.GET.get("after")
+    cursor = parse_named(value, name) if value else None
+    seen = cursor.seq if cursor is not None else 0
+    if seen >= len(events):
+        return HttpResponse(status=204)
+    if request.method == "HEAD":
+        return sse.headers_of_a_stream()
+    frames = [
+        sse.frame(event_type, data, event_id=f"{name}-0-{place}")
+        for place, (event_type, data) in enumerate(events[seen:], start=seen + 1)
+    ]
+
+    async def told() -> AsyncGenerator[bytes, None]:
+        await sse.release_request_resources()
+        yield sse.OPENING
+        for frame in frames:
+            yield frame
+
+    return sse.stream_response(told())
 
 
 async def respond(
@@ -91,15 +120,24 @@ async def _frames(
             if opening is not None:
                 yield sse.frame("metadata", opening, event_id=name(cursor))
             del opening
+        structured = None
+        if isinstance(looks, StructuredEvents):
+            await offload(looks.prepare, generation)
+            structured = _Structured(looks, generation_id, name, after=cursor)
         # What was read to answer the request, the whole simulation perhaps, is not to be held as long as the stream.
         del generation
-        async with aclosing(viewer.view(process, generation_id, after=cursor, access=access)) as events:
+        behind = START if structured is not None else cursor
+        async with aclosing(viewer.view(process, generation_id, after=behind, access=access)) as events:
             async for event in events:
                 if isinstance(event, viewer.StreamEnd):
                     event_type, data = await offload(_ending, looks, event.generation, language)
                     yield sse.frame(event_type, data, event_id=name(event.cursor))
                     if event.generation.status == Generation.Status.COMPLETED:
                         when_ended()
+                elif structured is not None:
+                    cursor = event.cursor
+                    for frame in structured.frames(event):
+                        yield frame
                 else:
                     cursor = event.cursor
                     yield frame_of(event, generation_id, name, text_event=looks.text_event)
@@ -109,6 +147,37 @@ async def _frames(
         yield sse.frame("error", data, event_id=name(cursor or START))
     finally:
         place.release()
+
+
+class _Structured:
+    """What a client sees of a structured text: it is read from its beginning, and shown behind the client's cursor."""
+
+    def __init__(
+        self, looks: StructuredEvents, generation_id: uuid.UUID, name: Callable[[Cursor], str], *, after: Cursor
+    ) -> None:
+        self.looks = looks
+        self.generation_id = generation_id
+        self.name = name
+        self.shown = after
+        self.text = ""
+
+    def frames(self, event: viewer.Growth) -> Iterator[bytes]:
+        if isinstance(event, viewer.Reset):
+            self.text = ""
+        if self.shown.seq and event.cursor.epoch > self.shown.epoch:
+            self.shown = Cursor(event.cursor.epoch, 0)
+            yield frame_of(viewer.Reset(self.shown), self.generation_id, self.name)
+        if isinstance(event, viewer.Text):
+            self.text += event.text
+            yield from self._parts(event.cursor.epoch)
+        elif not isinstance(event, viewer.Reset):
+            yield frame_of(event, self.generation_id, lambda _: self.name(self.shown))
+
+    def _parts(self, epoch: int) -> Iterator[bytes]:
+        for end, event_type, data in self.looks.parts(self.text):
+            if (epoch, end) > (self.shown.epoch, self.shown.seq):
+                self.shown = Cursor(epoch, end)
+                yield sse.frame(event_type, data, event_id=self.name(self.shown))
 
 
 def frame_of(
@@ -139,6 +208,8 @@ def frame_of(
 def _ending(looks: Events, generation: Generation, language: str) -> tuple[str, EventData]:
     if generation.status == Generation.Status.COMPLETED:
         return looks.closing(generation)
+    if isinstance(looks, StructuredEvents) and (told := looks.failed(generation)) is not None:
+        return told
     return "error", error_data(generation.fault, generation.pk, language)
 
 
@@ -150,7 +221,7 @@ def error_data(code: str, generation_id: uuid.UUID, language: str) -> EventData:
     return {"code": code, **messages, "retryable": fault.retryable, "generation_id": str(generation_id)}
 
 
-def begin(request: HttpRequest, generation: Generation) -> None:
+def begin(request: HttpRequest | Request, generation: Generation) -> None:
     """Start writing a text if it is not yet written, and do not wait for it."""
     if not generation.is_final:
         async_to_sync(_ensure)(process_of(request), generation.pk)

@@ -92,7 +92,8 @@ class CriterionInline(admin.StackedInline[Criterion, Brief]):
             kwargs["queryset"] = Competency.objects.filter(profession__briefs=brief)
         field = super().formfield_for_foreignkey(db_field, request, **kwargs)
         if db_field.name == "competency" and field is not None:
-            field.choices = list(field.choices)  # asked for once, and not for each criterion
+            choices: Any = field.choices
+            field.choices = list(choices)  # asked for once, and not for each criterion
         return field
 
 

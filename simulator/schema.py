@@ -54,10 +54,15 @@ _REFUSED_BY = {
     "simulations_rewrite_create": "401 403 404 409 413",
     "tasks_profession_current_retrieve": "401 403 404 409 429 502 503",
     "tasks_submit_create": "400 401 403 404 409 413 415 429 502 503",
+    "tasks_assessment_retrieve": "401 403 404 409 503",
+    "tasks_assessment_update": "400 401 403 404 409 413 415",
+    "tasks_assessment_retry_create": "401 403 404 409 413",
+    "tasks_review_create": "400 401 403 404 409 413 415",
     "generations_retrieve": "401 404",
     "generations_cancel_create": "401 403 404 413",
     "api_tasks_profession_profession_id_current_stream": "400 401 403 404 409 429 503",
     "api_tasks_task_id_submit_stream": "400 401 403 404 409 413 415 429 503",
+    "api_tasks_task_id_assessment_stream": "400 401 403 404 409 429 503",
     "api_generations_id_stream": "400 401 403 404 429 503",
     "api_variants_stream": "400 401 403 404 409 413 415 429 503",
 }
@@ -71,6 +76,8 @@ _TYPES: dict[str, Schema] = {
     "seconds?": {"type": ["number", "null"]},
     "truth": {"type": "boolean"},
     "uuid": {"type": "string", "format": "uuid"},
+    "uuid?": {"type": ["string", "null"], "format": "uuid"},
+    "list": {"type": "array", "items": {"type": "object"}},
     "object": {"type": "object"},
     "sentences": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
 }
@@ -98,9 +105,10 @@ _EVENTS: dict[str, tuple[str, Schema]] = {
     "metadata": (
         "what is being written, without its text; first",
         _object(
-            "generation_id:uuid source:text",
+            "",
+            "generation_id:uuid? source:text task_id:number status:text most:number criteria:list "
             "id:number order:number total:number title:text profession_id:number simulation_id:number "
-            "time_limit_minutes:number seconds_left:number language:text state:object model:text",
+            "time_limit_minutes:number seconds_left:number language:text state:list model:text",
         ),
     ),
     "token": ("text to append", _object("token:text")),
@@ -114,6 +122,8 @@ _EVENTS: dict[str, tuple[str, Schema]] = {
     ),
     "report": ("text of the report to append", _object("token:text")),
     "completed": ("the report is whole, and the simulation at its end; last", _ref("Finished")),
+    "mark": ("a criterion that is marked", _ref("Mark")),
+    "assessed": ("the assessment, with its marks or why there are none; last", _ref("Assessment")),
     "reset": ("forget the text so far, it begins again", _object("generation_id:uuid reason:text")),
     "reconnect": ("the server is going away; come back with the cursor; last", _object("generation_id:uuid")),
     "error": (
@@ -181,11 +191,18 @@ _STREAMS = [
         body="Answer",
     ),
     _Stream(
+        "/api/tasks/{task_id}/assessment/stream",
+        "get",
+        "api_tasks_task_id_assessment_stream",
+        "The marks of an answer, each as it comes",
+        "metadata mark assessed reset reconnect error",
+    ),
+    _Stream(
         "/api/generations/{id}/stream",
         "get",
         "api_generations_id_stream",
         "Join or resume a generation",
-        "metadata token done report completed reset reconnect error",
+        "metadata token done report completed mark assessed reset reconnect error",
     ),
     _Stream(
         "/api/variants/stream",

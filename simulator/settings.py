@@ -253,6 +253,7 @@ REST_KNOX = {
 # What texts are for (generation/kinds.py), by the name that is stored with each.
 GENERATION_KINDS = {
     "task": "tasks.kinds.TaskKind",
+    "assessment": "tasks.kinds.AssessmentKind",
     "report": "tasks.kinds.ReportKind",
     "variant": "professions.kinds.VariantKind",
     "verify": "generation.check_text.CheckKind",

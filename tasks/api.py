@@ -18,13 +18,16 @@ from generation.kinds import EventData
 from generation.models import Generation
 from generation.places import Place
 from generation.process import process_of
-from tasks import presentation, running
+from tasks import assessing, presentation, running
 from tasks.models import Simulation
 from tasks.serializers import (
     AnswerSerializer,
+    AssessmentSerializer,
     FinishedSerializer,
     NewSimulationSerializer,
     NextTaskSerializer,
+    OwnMarksSerializer,
+    ReviewSerializer,
     SimulationDetailSerializer,
     SimulationSerializer,
     TaskSerializer,
@@ -84,6 +87,7 @@ class SubmitAnswer(APIView):
             form = AnswerSerializer(data=json_body(request))
             form.is_valid(raise_exception=True)
             generation = running.submit(user=user, task_id=task_id, answer=form.validated_data["answer"])
+            begin_marking(request, task_id)
             return _answer(running.retry_if_failed(generation), presentation.submitted, place)
 
 
@@ -94,6 +98,53 @@ def _answer(
     if generation.was_stopped and presentation.is_task(generation):
         return Response(present(generation))
     return streams.WhenComplete(generation, present, place=place)
+
+
+def begin_marking(request: Request, task_id: int) -> None:
+    """Have the marks of an answer written that was handed in, and do not wait for them."""
+    if (marking := assessing.pending_text(task_id)) is not None:
+        streams.begin(request, marking)
+
+
+class AssessmentDetail(APIView):
+    """The assessment in force of an answer; a learner's own marks, where no model marks."""
+
+    @extend_schema(responses=AssessmentSerializer)
+    def get(self, request: Request, task_id: int) -> Response:
+        refuse_cross_site(request)
+        found = assessing.in_force(signed_in(request), task_id)
+        begin_marking(request, task_id)
+        return Response(presentation.assessment(found))
+
+    @extend_schema(request=OwnMarksSerializer, responses=AssessmentSerializer)
+    def put(self, request: Request, task_id: int) -> Response:
+        user = signed_in(request)
+        form = OwnMarksSerializer(data=json_body(request))
+        form.is_valid(raise_exception=True)
+        points = {mark["criterion"]: mark["points"] for mark in form.validated_data["marks"]}
+        return Response(presentation.assessment(assessing.mark_oneself(user, task_id, points)))
+
+
+class AssessmentRetry(APIView):
+    """Mark an answer again that is not marked."""
+
+    @extend_schema(request=None, responses=AssessmentSerializer)
+    def post(self, request: Request, task_id: int) -> Response:
+        found = assessing.retry(signed_in(request), task_id)
+        begin_marking(request, task_id)
+        return Response(presentation.assessment(found))
+
+
+class ReviewRequest(APIView):
+    """Ask a person to look at how an answer was marked, once for each task."""
+
+    @extend_schema(request=ReviewSerializer, responses={201: AssessmentSerializer})
+    def post(self, request: Request, task_id: int) -> Response:
+        user = signed_in(request)
+        form = ReviewSerializer(data=json_body(request))
+        form.is_valid(raise_exception=True)
+        found = assessing.ask_for_review(user, task_id, form.validated_data["reason"])
+        return Response(presentation.assessment(found), status=status.HTTP_201_CREATED)
 
 
 class Rewrite(APIView):

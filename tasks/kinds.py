@@ -1,10 +1,17 @@
-"""What the texts of this app are for: the tasks of a simulation, and the report it ends in."""
+"""What the texts of this app are for: tasks of a simulation, the marks of answers, the report it ends in."""
 
-from generation.kinds import EventData, Events, Kind
+from dataclasses import replace
+from operator import itemgetter
+
+from django.conf import settings
+
+from generation.kinds import EventData, Events, Kind, Part, StructuredEvents
 from generation.model_request import ModelRequest
 from generation.models import Generation
-from tasks import presentation, prompt, report
-from tasks.models import Simulation
+from tasks import assessing, presentation, prompt, report
+from tasks.marking import asking
+from tasks.marking.reading import read
+from tasks.models import Assessment, Simulation
 
 
 class TaskEvents(Events):
@@ -26,6 +33,63 @@ class TaskKind(Kind):
 
     def fallback(self, generation: Generation) -> str:
         return generation.task.brief.authored_text
+
+
+def _assessment_of(generation: Generation) -> Assessment:
+    related = ("submission__task__brief", "submission__task__generation", "submission__task__simulation__profession")
+    return Assessment.objects.select_related(*related).get(generation=generation)
+
+
+class AssessmentEvents(StructuredEvents):
+    def opening(self, generation: Generation) -> EventData | None:
+        return presentation.assessment_metadata(_assessment_of(generation))
+
+    def prepare(self, generation: Generation) -> None:
+        self.assessment = _assessment_of(generation)
+
+    def parts(self, text: str) -> list[Part]:
+        usable = assessing.checked(self.assessment, read(text))
+        shown = [(usable.ends[slug], mark) for slug, mark in usable.marks.items()]
+        return [Part(end, "mark", presentation.checked_mark(mark)) for end, mark in sorted(shown, key=itemgetter(0))]
+
+    def closing(self, generation: Generation) -> tuple[str, EventData]:
+        return "assessed", presentation.assessment(_assessment_of(generation))
+
+    def failed(self, generation: Generation) -> tuple[str, EventData] | None:
+        return self.closing(generation)
+
+
+class AssessmentKind(Kind):
+    events = AssessmentEvents
+
+    def request(self, generation: Generation) -> ModelRequest:
+        assessment = _assessment_of(generation)
+        task = assessment.submission.task
+        messages = asking.messages(
+            rubric=assessment.criteria,
+            title=task.title,
+            task_text=task.question,
+            answer=assessment.submission.answer,
+            marker=assessment.marker,
+            language=task.simulation.language,
+        )
+        temperature = None if settings.LLM_TEMPERATURE is None else 0.0
+        return ModelRequest(
+            messages, response_format=asking.response_format(assessment.criteria), temperature=temperature
+        )
+
+    def follow_up(self, generation: Generation, text: str) -> ModelRequest | None:
+        assessment = _assessment_of(generation)
+        usable = assessing.checked(assessment, read(text))
+        missing = usable.missing(assessment.criteria)
+        if not missing:
+            return None
+        more = asking.repair(text, faults=usable.faults, missing=missing)
+        request = generation.request
+        return replace(request, messages=[*request.messages, *more])
+
+    def on_end(self, generation: Generation) -> None:
+        assessing.keep(_assessment_of(generation), generation)
 
 
 class ReportEvents(Events):

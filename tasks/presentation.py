@@ -2,7 +2,10 @@
 
 from generation.kinds import EventData
 from generation.models import Generation
-from tasks.models import Simulation, Task
+from tasks import state
+from tasks.marking.checks import CheckedMark
+from tasks.marking.rubric import RubricCriterion, level_for
+from tasks.models import Assessment, Simulation, Task
 from tasks.serializers import FinalReportSerializer, MetadataSerializer, TaskSerializer
 
 # A request that found the simulation has read all of this a moment ago.
@@ -67,6 +70,81 @@ def submitted(generation: Generation) -> EventData:
     if finished is None:
         return {"completed": False, "next_task": TaskSerializer(task_of(generation)).data}
     return final_report(finished)
+
+
+def assessment_metadata(assessment: Assessment) -> EventData:
+    """Return what is known of an assessment before any mark is there."""
+    task = assessment.submission.task
+    return {
+        "task_id": task.pk,
+        "simulation_id": task.simulation_id,
+        "status": assessment.status,
+        "most": assessment.most,
+        "language": task.simulation.language,
+        "criteria": [_criterion(criterion) for criterion in assessment.criteria],
+        "generation_id": str(assessment.generation_id) if assessment.generation_id else None,
+    }
+
+
+def _criterion(criterion: RubricCriterion) -> EventData:
+    return {"criterion": criterion["slug"], "title": criterion["title"], "most": criterion["points"]}
+
+
+def checked_mark(mark: CheckedMark) -> EventData:
+    """Return a mark as it is shown the moment it is complete."""
+    return _mark(mark.criterion, mark.points, mark.quotation, mark.start, mark.end, mark.reason)
+
+
+def _mark(
+    criterion: RubricCriterion, points: int, quotation: str, start: int | None, end: int | None, reason: str
+) -> EventData:
+    level = level_for(criterion["levels"], points)
+    return {
+        **_criterion(criterion),
+        "points": points,
+        "level": level["description"],
+        "quotation": quotation,
+        "start": start,
+        "end": end,
+        "reason": reason,
+    }
+
+
+def _marks_of(assessment: Assessment) -> list[EventData]:
+    criteria = {criterion["slug"]: criterion for criterion in assessment.criteria}
+    return [
+        _mark(criteria[mark.criterion], mark.points, mark.quotation, mark.start, mark.end, mark.reason)
+        for mark in (assessment.ordered_marks if assessment.has_marks else [])
+    ]
+
+
+def assessment(assessment: Assessment) -> EventData:
+    """Return an assessment with its marks and what they changed."""
+    task = assessment.submission.task
+    now = state.of_simulation(task.simulation, before=task.order + 1)
+    shown = now.shown(of_order=task.order)
+    return {
+        "task_id": task.pk,
+        "simulation_id": task.simulation_id,
+        "status": assessment.status,
+        "marked_by": assessment.marked_by,
+        "because": assessment.because,
+        "points": assessment.points,
+        "most": assessment.most,
+        "marks": _marks_of(assessment),
+        "next_time": assessment.next_time,
+        "state_changes": [one for one in shown if one["reason"]],
+        "state": shown,
+        "can_be_retried": assessment.can_be_retried,
+        "generation_id": str(assessment.generation_id) if assessment.generation_id else None,
+    }
+
+
+def assessment_events(found: Assessment) -> list[tuple[str, EventData]]:
+    """Return an assessment that no model writes as the events that one would have."""
+    whole = assessment(found)
+    marks = [("mark", one) for one in _marks_of(found)]
+    return [("metadata", assessment_metadata(found)), *marks, ("assessed", whole)]
 
 
 def is_task(generation: Generation) -> bool:

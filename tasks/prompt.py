@@ -7,6 +7,7 @@ with a random part. No name, address or other data of a person goes in.
 
 from generation.model_request import Message
 from professions.prompt import system_message, wish_for_task
+from tasks import state
 from tasks.models import Simulation, Task
 
 _REPORT = """\
@@ -22,9 +23,24 @@ What experienced people answered and what the authors look at, task by task:
 {references}"""
 
 
+_FACTS = """\
+The state of the world now, by what the learner did. These are facts: let people and figures in your text agree with
+them, and let at least one of the changes be felt, without naming any number that people would not know.
+{facts}
+
+"""
+_MARKS = """\
+This is how the answers were marked, in points. The learner sees it beside your report; do not contradict it, and do not
+repeat the points.
+{marks}
+
+"""
+
+
 def for_task(simulation: Simulation, task: Task) -> list[Message]:
     """Return the conversation that ends in the wish for a task of a simulation."""
-    wish = wish_for_task(task.brief, order=task.order, total=simulation.total)
+    wish = _facts(simulation, before=task.order)
+    wish += wish_for_task(task.brief, order=task.order, total=simulation.total)
     if task.order == 1:
         system = system_message(simulation.profession, language=simulation.language, marker=simulation.marker)
         return [system, Message(role="user", content=wish)]
@@ -34,7 +50,30 @@ def for_task(simulation: Simulation, task: Task) -> list[Message]:
 def for_report(simulation: Simulation) -> list[Message]:
     """Return the conversation that ends in the wish for the report."""
     references = "\n\n".join(_reference(task) for task in simulation.ordered_tasks)
-    return _continued(simulation, simulation.current_task, _REPORT.format(references=references))
+    wish = _facts(simulation, before=simulation.current_order + 1) + _marks(simulation)
+    return _continued(simulation, simulation.current_task, wish + _REPORT.format(references=references))
+
+
+def _facts(simulation: Simulation, *, before: int) -> str:
+    """Return the state of a run as facts that a text takes up, empty where nothing has moved it yet."""
+    now = state.of_simulation(simulation, before=before)
+    notes = now.notes.get(before - 1, [])
+    if not any(value.changes for value in now.values) and not notes:
+        return ""
+    facts = "\n".join(f"- {fact}" for fact in [*now.facts(), *notes])
+    return _FACTS.format(facts=facts)
+
+
+def _marks(simulation: Simulation) -> str:
+    """Return the marks that the report may not contradict, empty where there are none."""
+    lines = [
+        f"- Task {order}, {criteria[mark.criterion]['title']}: {mark.points} of {criteria[mark.criterion]['points']}. "
+        f"{mark.reason}".rstrip()
+        for order, assessment in state.assessments_of(simulation)
+        for criteria in [{criterion["slug"]: criterion for criterion in assessment.criteria}]
+        for mark in assessment.ordered_marks
+    ]
+    return _MARKS.format(marks="\n".join(lines)) if lines else ""
 
 
 def _continued(simulation: Simulation, last: Task, wish: str) -> list[Message]:

@@ -21,6 +21,7 @@ from generation import budget
 from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Profession
+from tasks import assessing
 from tasks.models import Simulation, SimulationQuerySet, Submission, Task
 from web.problems import Conflict, Problem
 
@@ -145,6 +146,7 @@ def _hand_in(simulation: Simulation, *, task_id: int, answer: str) -> None:
     if not task.can_be_answered:
         raise Conflict(_("The task is not written to its end yet. Wait for it, then answer."), code="not_ready")
     task.submission = Submission.objects.create(task=task, answer=answer)
+    assessing.begin(task.submission)
     given = {one.brief_id for one in simulation.ordered_tasks}
     brief = next((brief for brief in simulation.profession.briefs.all() if brief.pk not in given), None)
     if brief is not None:

@@ -1,15 +1,18 @@
 """The shapes of the learner API."""
 
 from django.conf import settings
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from generation.models import Generation
-from tasks.models import Simulation, Task
+from professions.models import MOST_POINTS, StateVariable
+from tasks import state
+from tasks.models import Assessment, Simulation, Task
 from tasks.running import too_long
-from web.fields import IdField, StrictCharField, StrictChoiceField
+from web.fields import IdField, StrictCharField, StrictChoiceField, StrictIntegerField
 from web.problems import Problem
+
+MOST_MARKS = 100
 
 
 @extend_schema_field({"type": "string", "maxLength": settings.ANSWER_MAX_CHARACTERS})
@@ -29,6 +32,21 @@ class AnswerSerializer(serializers.Serializer[None]):
 class NewSimulationSerializer(serializers.Serializer[None]):
     profession_id = IdField()
     language = StrictChoiceField(choices=settings.LANGUAGES, required=False)
+
+
+class StateValueSerializer(serializers.Serializer[None]):
+    """A number that the run moves; `change` and `reason` are those of the last answer that moved it."""
+
+    key = serializers.CharField()
+    title = serializers.CharField()
+    value = serializers.IntegerField()
+    minimum = serializers.IntegerField()
+    maximum = serializers.IntegerField()
+    unit = serializers.CharField(allow_blank=True)
+    good = serializers.ChoiceField(StateVariable.Good.choices)
+    shown_as = serializers.ChoiceField(StateVariable.ShownAs.choices)
+    change = serializers.IntegerField()
+    reason = serializers.CharField(allow_blank=True)
 
 
 class MetadataSerializer(serializers.ModelSerializer[Task]):
@@ -61,9 +79,9 @@ class MetadataSerializer(serializers.ModelSerializer[Task]):
             "state",
         ]
 
-    @extend_schema_field(OpenApiTypes.OBJECT)
-    def get_state(self, task: Task) -> dict[str, object]:
-        return {}
+    @extend_schema_field(StateValueSerializer(many=True))
+    def get_state(self, task: Task) -> list[dict[str, object]]:
+        return state.of_simulation(task.simulation, before=task.order).shown()
 
 
 class TaskSerializer(MetadataSerializer):
@@ -170,3 +188,52 @@ class NextTaskSerializer(serializers.Serializer[None]):
 
     completed = serializers.BooleanField()
     next_task = TaskSerializer()
+
+
+class MarkSerializer(serializers.Serializer[None]):
+    """The points for one criterion. `start` and `end` count characters of the answer."""
+
+    criterion = serializers.SlugField()
+    title = serializers.CharField()
+    points = serializers.IntegerField()
+    most = serializers.IntegerField()
+    level = serializers.CharField(help_text="What an answer of this level looks like.")
+    quotation = serializers.CharField(allow_blank=True)
+    start = serializers.IntegerField(allow_null=True)
+    end = serializers.IntegerField(allow_null=True)
+    reason = serializers.CharField(allow_blank=True)
+
+
+class AssessmentSerializer(serializers.Serializer[None]):
+    """The assessment in force of an answer; `points` is null until there are marks."""
+
+    task_id = serializers.IntegerField()
+    simulation_id = serializers.IntegerField()
+    status = serializers.ChoiceField(Assessment.Status.choices)
+    marked_by = serializers.ChoiceField(Assessment.MarkedBy.choices)
+    because = serializers.ChoiceField(Assessment.Because.choices, allow_blank=True)
+    points = serializers.IntegerField(allow_null=True)
+    most = serializers.IntegerField()
+    marks = MarkSerializer(many=True)
+    next_time = serializers.CharField(allow_blank=True)
+    state_changes = StateValueSerializer(many=True)
+    state = StateValueSerializer(many=True)
+    can_be_retried = serializers.BooleanField()
+    generation_id = serializers.UUIDField(allow_null=True)
+
+
+class OwnMarkSerializer(serializers.Serializer[None]):
+    criterion = StrictCharField(max_length=50)
+    points = StrictIntegerField(min_value=0, max_value=MOST_POINTS)
+
+
+class OwnMarksSerializer(serializers.Serializer[None]):
+    """The points that a learner gives themselves, for each criterion those of one of its levels."""
+
+    marks = serializers.ListField(child=OwnMarkSerializer(), allow_empty=False, max_length=MOST_MARKS)
+
+
+class ReviewSerializer(serializers.Serializer[None]):
+    """Why a person is to look at an assessment."""
+
+    reason = StrictCharField(max_length=2000, allow_blank=True)

@@ -12,7 +12,7 @@ from accounts.models import User
 from generation import sse, streams
 from generation.models import Generation
 from generation.process import process_of
-from tasks import running
+from tasks import assessing, presentation, running
 from tasks.models import Task
 from tasks.serializers import AnswerSerializer
 from web.problems import json_body, json_view
@@ -53,15 +53,29 @@ async def submit_task_answer_stream(request: HttpRequest, task_id: int) -> HttpR
         form = AnswerSerializer(data=json_body(request))
         form.is_valid(raise_exception=True)
         answer = form.validated_data["answer"]
-        generation, profession_id = await sync_to_async(_submit)(request, user, task_id, answer)
+        generation, profession_id, marking = await sync_to_async(_submit)(request, user, task_id, answer)
+        if marking is not None:
+            process_of(request).supervisor.ensure(marking.pk)
         log_end = _log_start("submit_task_answer_stream", generation, user=user, profession_id=profession_id)
         return await streams.respond(request, generation, place=place, when_ended=log_end)
 
 
-def _submit(request: HttpRequest, user: User, task_id: int, answer: str) -> tuple[Generation, int]:
+def _submit(request: HttpRequest, user: User, task_id: int, answer: str) -> tuple[Generation, int, Generation | None]:
     generation = running.submit(user=user, task_id=task_id, answer=answer)
     profession_id = Task.objects.values_list("simulation__profession", flat=True).get(pk=task_id)
-    return _wanted(request, generation), profession_id
+    return _wanted(request, generation), profession_id, assessing.pending_text(task_id)
+
+
+@json_view("GET")
+async def get_assessment_stream(request: HttpRequest, task_id: int) -> HttpResponseBase:
+    user = await asigned_in(request)
+    refuse_cross_site(request)
+    with process_of(request).places.take(user.pk) as place:
+        assessment = await sync_to_async(assessing.in_force)(user, task_id)
+        if assessment.generation is not None:
+            return await streams.respond(request, assessment.generation, place=place)
+        events = await sync_to_async(presentation.assessment_events)(assessment)
+        return streams.respond_with(request, events, number=assessment.pk)
 
 
 def _log_start(name: str, generation: Generation, *, user: User, profession_id: int) -> Callable[[], None]:

@@ -20,7 +20,7 @@ from generation.models import Generation
 from generation.upstream.faults import FAULTS
 from professions.markdown import to_html
 from professions.models import Profession
-from tasks import running
+from tasks import assessing, running
 from tasks.forms import AnswerForm
 from tasks.models import Simulation, SimulationQuerySet, Task
 from web.problems import Conflict, Problem
@@ -183,6 +183,8 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "tasks/answer_refused.html", {"form": form, "task": task}, status=400)
     try:
         running.submit(user=signed_in(request), task_id=pk, answer=form.cleaned_data["answer"])
+        if (marking := assessing.pending_text(pk)) is not None:
+            streams.begin(request, marking)
     except Conflict as conflict:
         context = {"task": task, "error_message": conflict.message, "answer": form.cleaned_data["answer"]}
         return render(request, "tasks/answer_refused.html", context, status=conflict.status)

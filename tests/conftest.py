@@ -23,7 +23,7 @@ from pytest_django import DjangoDbBlocker
 
 from accounts.models import User
 from accounts.tokens import create_token
-from professions.models import Brief, Criterion, Profession
+from professions.models import Brief, Competency, Criterion, Profession, StateVariable
 from tests.client import Client
 from tests.fake_openai import AS_OPENAI, FakeOpenAI
 from tests.stores import Postgres, Redis
@@ -313,6 +313,43 @@ def make_profession(slug: str = "gardener", *, briefs: int = 3, published: bool 
             points=2,
             levels=[{"points": 0, "description": "No cause."}, {"points": 2, "description": f"LEVEL {order}: mildew."}],
         )
+    return profession
+
+
+def make_marked_profession(slug: str = "nursery", *, briefs: int = 2) -> Profession:
+    """Make a profession whose answers are marked by three criteria and move a state."""
+    profession = make_profession(slug, briefs=briefs)
+    StateVariable.objects.create(profession=profession, order=1, slug="trust", title="Amara's trust", start=60)
+    looking = Competency.objects.create(profession=profession, order=1, slug="looking", title="Looking")
+    asking = Competency.objects.create(profession=profession, order=2, slug="asking", title="Asking")
+    for brief in profession.ordered_briefs:
+        cause = brief.criteria.get()
+        cause.competency = looking
+        cause.levels = [
+            {
+                "points": 0,
+                "description": "No cause.",
+                "effects": {"trust": -15},
+                "because": "nobody looked at the leaves",
+                "note": f"Amara has asked a neighbour about bed {brief.order}.",
+            },
+            {"points": 2, "description": "Mildew.", "effects": {"trust": 10}, "because": "the cause was named"},
+        ]
+        cause.save()
+        for order, (slug, title) in enumerate([("asks-first", "Asks first"), ("says-when", "Says when")], start=2):
+            Criterion.objects.create(
+                brief=brief,
+                order=order,
+                slug=slug,
+                title=title,
+                points=3,
+                competency=asking,
+                levels=[
+                    {"points": 0, "description": f"{title}: no."},
+                    {"points": 1, "description": f"{title}: half."},
+                    {"points": 3, "description": f"{title}: yes."},
+                ],
+            )
     return profession
 
 

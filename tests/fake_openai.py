@@ -49,6 +49,8 @@ from typing import Self, TypeAlias
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from tests import graders
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 HOST = "127.0.0.1"
@@ -115,6 +117,11 @@ class Refusal(Enum):
         code="invalid_api_key",
     )
     NO_ACCESS = ApiError(403, "Project `proj_x` does not have access to model `{model}`", code="model_not_found")
+    NO_FORMAT = ApiError(
+        400,
+        "Invalid parameter: 'response_format' of this type is not supported with this model.",
+        param="response_format",
+    )
     RATE_LIMIT = ApiError(
         429,
         "Rate limit reached for {model} in organization org-x on tokens per min (TPM): Limit 30000, Used 29937, "
@@ -699,8 +706,9 @@ class FakeOpenAI:
     """The server, in a thread of its own. All of its methods and attributes may be used from any thread.
 
     `default` is what a chat request gets, or a quick function that says it for each; `route` is asked before it and
-    `script` before that. `keys` are the API keys that are let in (None: any, and none at all). `remember` limits how
-    many requests are kept (None: all).
+    `script` before that. Requests for marks get what `grader` says, unless the default or the route is a refusal, and
+    are recorded in `markings`. `keys` are the API keys that are let in (None: any, and none at all). `remember` limits
+    how many requests are kept (None: all).
     """
 
     def __init__(self, port: int = 0, *, default: Answer | None = None, remember: int | None = None) -> None:
@@ -718,6 +726,9 @@ class FakeOpenAI:
         self.keys: set[str] | None = None
         self.models: tuple[str, ...] = MODELS
         self.requests: list[RecordedRequest] = []
+        # Requests for marks stand apart: each answer that is handed in brings one beside the text that follows it.
+        self.markings: list[RecordedRequest] = []
+        self.grader: Answer = _honest_marks
         self._scripted: deque[Behaviour] = deque()
         self._routes: dict[tuple[str | None, str | None], Behaviour] = {}
 
@@ -846,7 +857,7 @@ class FakeOpenAI:
         exchange = _Exchange(record, request, self._changed)
         with self._changed:
             self._open[record] = exchange
-            self.requests.append(record)
+            (self.markings if graders.is_marking(record) else self.requests).append(record)
             if self._remember is not None:
                 del self.requests[: -self._remember]
             self._changed.notify_all()
@@ -879,13 +890,24 @@ class FakeOpenAI:
         return None if record.messages else _NO_MESSAGES
 
     def _next_behaviour(self, record: RecordedRequest) -> Behaviour:
+        if graders.is_marking(record):
+            standing = self._standing_behaviour(record)
+            return standing if standing.status is not None else _answer_for(self.grader, record)
         with self._changed:
             return self._scripted.popleft() if self._scripted else self._standing_behaviour(record)
 
     def _standing_behaviour(self, record: RecordedRequest) -> Behaviour:
         routes = ((record.key, record.model), (record.key, None), (None, record.model))
         answer = next((self._routes[route] for route in routes if route in self._routes), self.default)
-        return answer if isinstance(answer, Behaviour) else answer(record)
+        return _answer_for(answer, record)
+
+
+def _answer_for(answer: Answer, record: RecordedRequest) -> Behaviour:
+    return answer if isinstance(answer, Behaviour) else answer(record)
+
+
+def _honest_marks(record: RecordedRequest) -> Behaviour:
+    return Behaviour(text=graders.honest(record))
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -216,6 +216,10 @@ OWN = {
     "api/simulations/<int:pk>": "simulation",
     "api/tasks/<int:task_id>/submit": "task",
     "api/tasks/<int:task_id>/submit/stream": "task",
+    "api/tasks/<int:task_id>/assessment": "task",
+    "api/tasks/<int:task_id>/assessment/stream": "task",
+    "api/tasks/<int:task_id>/assessment/retry": "task",
+    "api/tasks/<int:task_id>/review": "task",
     "api/generations/<uuid:pk>": "generation",
     "api/generations/<uuid:pk>/stream": "generation",
     "api/generations/<uuid:pk>/cancel": "generation",
@@ -253,7 +257,7 @@ def test_a_stranger_gets_404_on_what_is_alices(as_bob: Client, bob: User, task: 
     as_bob.http.cookies.set("csrftoken", "a" * 32)
 
     def asked(method: str) -> int:
-        body = b'{"answer": "x"}' if method == "POST" else None
+        body = b'{"answer": "x", "reason": "x"}' if method == "POST" else None
         headers = {"Content-Type": "application/json", "X-CSRFToken": "a" * 32}
         return as_bob.http.request(method, path, content=body, headers=headers).status_code
 

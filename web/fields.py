@@ -25,14 +25,16 @@ class StrictChoiceField(serializers.ChoiceField):
         return super().to_internal_value(data)
 
 
-class IdField(serializers.IntegerField):
-    """The primary key of something."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(min_value=0, max_value=LARGEST_ID, **kwargs)
-
+class StrictIntegerField(serializers.IntegerField):
     def to_internal_value(self, data: Any) -> int:
         # 5.0 is a whole number in JSON.
         if type(data) is not int and not (isinstance(data, float) and data.is_integer()):
             self.fail("invalid")
         return super().to_internal_value(int(data))
+
+
+class IdField(StrictIntegerField):
+    """The primary key of something."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=0, max_value=LARGEST_ID, **kwargs)

@@ -31,8 +31,9 @@ class CandidateHealthQuerySet(models.QuerySet["CandidateHealth"]):
         return {row.identity: row for row in self}
 
     def of_note(self) -> "CandidateHealthQuerySet":
-        """Those that cannot be asked as any other: they failed, or do not take everything."""
-        return self.exclude(failures=0, refused=[], thinks_first=False)
+        """Those that cannot be asked as any other: they failed, or do not take or keep to everything."""
+        keeps_to_schema = Q(writes_json_schema=None) | Q(writes_json_schema=True)
+        return self.exclude(keeps_to_schema, failures=0, refused=[], thinks_first=False)
 
     def recover(self, identity: Identity) -> None:
         """Close the circuit of a candidate that has just answered."""
@@ -118,10 +119,17 @@ class CandidateHealth(models.Model):
 
     @property
     def refused_lately(self) -> frozenset[str]:
-        """What it is not asked for at the moment."""
+        """What it is not asked for at the moment, because it would not take it."""
         if self.refused_at is None or self.refused_at < timezone.now() - REFUSALS_HOLD_FOR:
             return frozenset()
         return frozenset(self.refused)
+
+    @property
+    def not_kept_to(self) -> frozenset[str]:
+        """The formats of answers that it takes and does not keep to, as a probe found; the next probe tells anew."""
+        if self.writes_json_schema is not False:
+            return frozenset()
+        return frozenset({"json_schema"} if self.writes_json_object else {"json_schema", "response_format"})
 
     def record_failure(
         self, fault: str, detail: str, *, cooldown_seconds: float, growing: bool, longest_seconds: float

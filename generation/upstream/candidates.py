@@ -153,7 +153,7 @@ def choose(candidates: list[Candidate], *, tried: Collection[Candidate] = ()) ->
             candidate,
             probed_until=until,
             is_outage=is_outage,
-            refused=health.refused_lately,
+            refused=health.refused_lately | health.not_kept_to,
             tries_anew=bool(health.refused) and not health.refused_lately,
             thinks_first=health.thinks_first,
         )

@@ -182,6 +182,7 @@ async def _response(
     except UpstreamFault as fault:
         fault.status = fault.status or status
         fault.request_id = fault.request_id or request_id
+        fault.refused_wish = wishes.narrowed(fault.refused_wish, request, refused=refused)
         fault.say_reason(unless_in=[message["content"] for message in request.messages])
         raise
 

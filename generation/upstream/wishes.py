@@ -16,6 +16,8 @@ MAX_TOKENS = "max_tokens"
 MAX_COMPLETION_TOKENS = "max_completion_tokens"
 STREAM_OPTIONS = "stream_options"
 RESPONSE_FORMAT = "response_format"
+# A format by schema; where that is not taken, JSON is asked for without one.
+JSON_SCHEMA = "json_schema"
 SYSTEM_ROLE = "system role"
 
 # How each is called in refusals.
@@ -66,10 +68,21 @@ def parameters(request: ModelRequest, *, base_url: str, refused: Collection[str]
     if request.temperature is not None and TEMPERATURE not in refused:
         values[TEMPERATURE] = request.temperature
     if request.response_format is not None and RESPONSE_FORMAT not in refused:
-        values[RESPONSE_FORMAT] = request.response_format
+        without_schema = JSON_SCHEMA in refused and asks_for_schema(request)
+        values[RESPONSE_FORMAT] = {"type": "json_object"} if without_schema else request.response_format
     if STREAM_OPTIONS not in refused:
         values[STREAM_OPTIONS] = {"include_usage": True}
     return values
+
+
+def asks_for_schema(request: ModelRequest) -> bool:
+    return request.response_format is not None and request.response_format.get("type") == "json_schema"
+
+
+def narrowed(wish: str, request: ModelRequest, *, refused: Collection[str]) -> str:
+    """Return what a refusal speaks against: of a format by schema only the schema, as long as that was asked for."""
+    is_schema = wish == RESPONSE_FORMAT and asks_for_schema(request) and JSON_SCHEMA not in refused
+    return JSON_SCHEMA if is_schema else wish
 
 
 def messages(request: ModelRequest, *, refused: Collection[str]) -> Sequence[Message]:
