@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Collection, Mapping
 
 from django.db import OperationalError, transaction
 from django.db.models import F, Q
@@ -15,12 +16,14 @@ logger = logging.getLogger("generation.ending")
 
 
 @transaction.atomic
-def end(generation: Generation, status: Generation.Status, **values: object) -> bool:
-    """Store how the writing ended, unless another epoch took over meanwhile; False then, and nothing is stored."""
-    stored = generation.save_end(status, **values)
-    if stored:
-        _tell_kind(generation)
-    return stored
+def end(
+    generation: Generation, status: Generation.Status, values: Mapping[str, object]
+) -> Collection[uuid.UUID] | None:
+    """Store how the writing ended, and return the texts that waited for that.
+
+    None when another epoch took over meanwhile; then nothing is stored.
+    """
+    return _tell_kind(generation) if generation.save_end(status, **values) else None
 
 
 def cancel(pk: uuid.UUID) -> None:
@@ -63,11 +66,12 @@ def _end_one(texts: GenerationQuerySet, pk: uuid.UUID, status: Generation.Status
     return bool(ended)
 
 
-def _tell_kind(generation: Generation) -> None:
+def _tell_kind(generation: Generation) -> Collection[uuid.UUID]:
     try:
         with transaction.atomic():
-            kind_of(generation).on_end(generation)
+            return kind_of(generation).on_end(generation)
     except OperationalError:
         raise  # the end is stored again when the database works
     except Exception:  # a mistake in what follows from a text must not lose the text
         logger.exception("what follows from the end was not stored generation=%s", generation.pk)
+        return ()

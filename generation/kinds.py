@@ -5,6 +5,8 @@ how the text looks to a client, and tells it when the text has ended.
 """
 
 import functools
+import uuid
+from collections.abc import Collection
 from typing import ClassVar, NamedTuple
 
 from django.conf import settings
@@ -80,11 +82,14 @@ class Kind:
         """
         return None
 
-    def on_end(self, generation: Generation) -> None:
+    def on_end(self, generation: Generation) -> Collection[uuid.UUID]:
         """Store what follows from a text that is final now, whoever ended it and whether or not anybody watches.
+
+        Returns the texts that waited for this one and are to begin now.
 
         Called inside the transaction that stores the end. An error undoes what this method stored, and is logged.
         """
+        return ()
 
 
 def is_structured(generation: Generation) -> bool:

@@ -6,10 +6,11 @@ writes under the next epoch, and nothing that the first still does counts.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from enum import Enum
@@ -34,6 +35,10 @@ logger = logging.getLogger("generation.producer")
 
 # A written text is worth waiting for a database that comes back.
 SAVE_AGAIN_AFTER_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+# A text that is held may be freed by another process, which tells nobody here.
+LOOK_AGAIN_SECONDS = 1.0
 
 
 class Interruption(Enum):
@@ -74,6 +79,9 @@ class Producer:
         self.failover: Failover | None = None
         # What is to be stored of who wrote it, where an author's text is shown instead of a model's.
         self.fallback_values: dict[str, object] = {}
+        # The texts that waited for this one and are to begin when it is stored.
+        self.freed: Collection[uuid.UUID] = ()
+        self._may_begin = asyncio.Event()
         # A mistake of ours in composing the request.
         self.mistake: Exception | None = None
 
@@ -91,6 +99,7 @@ class Producer:
         if has_ended and why is not Interruption.LOST:
             return  # by itself, or by whoever came first
         self.interruption = why
+        self.look_again()
         self._expire()
 
     def _expire(self) -> None:
@@ -102,12 +111,32 @@ class Producer:
     async def run(self) -> None:
         try:
             generation = await offload(self._claim)
+            while generation is None and (seconds := await offload(self._seconds_held)):
+                await self._wait_to_begin(seconds)
+                if self.interruption is not None:
+                    return
+                generation = await offload(self._claim)
             if generation is not None:
                 await self._write(generation)
         except DatabaseError:
             # The lease runs out, and whoever looks next takes over.
             logger.exception("text not stored generation=%s", self.generation_id)
             self.event_log.fail(self.generation_id)
+
+    def look_again(self) -> None:
+        """Begin at once, if the text is held no longer."""
+        self._may_begin.set()
+
+    def _seconds_held(self) -> float:
+        generation = Generation.objects.filter(pk=self.generation_id).only("status", "held_until").first()
+        return generation.seconds_held() if generation is not None else 0.0
+
+    async def _wait_to_begin(self, seconds: float) -> None:
+        """Wait until the text is held no longer, or it is time to look whether another process has freed it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, LOOK_AGAIN_SECONDS)):
+                await self._may_begin.wait()
+        self._may_begin.clear()
 
     def _claim(self) -> Generation | None:
         request = self._composed_request()
@@ -298,11 +327,12 @@ class Producer:
 
     @transaction.atomic
     def _store(self, status: Generation.Status, values: dict[str, object]) -> bool:
-        stored = ending.end(self.generation, status, **values)
-        if not stored and self.generation.has_ended():
+        waiting = ending.end(self.generation, status, values)
+        if waiting is None and self.generation.has_ended():
             return True  # the answer to an earlier commit was lost
         self._store_what_was_spent()
-        return stored
+        self.freed = waiting or ()
+        return waiting is not None
 
     @transaction.atomic
     def _store_what_was_spent(self) -> None:

@@ -47,8 +47,14 @@ class Supervisor:
         self._renewal: asyncio.Task[None] | None = None
 
     def ensure(self, generation_id: uuid.UUID) -> None:
-        """Start writing a text, unless this process writes it already; harmless when another one does."""
-        if generation_id in self._producers or self.is_leaving:
+        """Start writing a text, unless this process writes it already; harmless when another one does.
+
+        One that is held begins when it is freed, or its time is over.
+        """
+        if (waiting := self._producers.get(generation_id)) is not None:
+            waiting.look_again()
+            return
+        if self.is_leaving:
             return
         if self._renewal is None or self._renewal.done():
             self._renewal = self._start(self._renew_leases())
@@ -122,6 +128,8 @@ class Supervisor:
         finally:
             del self._producers[producer.generation_id]
             producer.finished.set()
+            for freed in producer.freed:
+                self.ensure(freed)
 
     async def _renew_leases(self) -> None:
         """Renew what this process writes, for as long as it writes anything, and hear what became of it meanwhile."""

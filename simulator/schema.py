@@ -122,6 +122,11 @@ _EVENTS: dict[str, tuple[str, Schema]] = {
     ),
     "report": ("text of the report to append", _object("token:text")),
     "completed": ("the report is whole, and the simulation at its end; last", _ref("Finished")),
+    "held": (
+        "the answer is stored, and what follows is begun when its marks are there; fetch it when the learner goes on; "
+        "last",
+        _object("generation_id:uuid", "task_id:number simulation_id:number"),
+    ),
     "mark": ("a criterion that is marked", _ref("Mark")),
     "assessed": ("the assessment, with its marks or why there are none; last", _ref("Assessment")),
     "reset": ("forget the text so far, it begins again", _object("generation_id:uuid reason:text")),
@@ -187,7 +192,7 @@ _STREAMS = [
         "post",
         "api_tasks_task_id_submit_stream",
         "Hand in an answer; the next task or the report, streamed",
-        "metadata token done report completed reset reconnect error",
+        "metadata token done report completed held reset reconnect error",
         body="Answer",
     ),
     _Stream(

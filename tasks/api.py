@@ -55,7 +55,7 @@ class CurrentTask(APIView):
         with process_of(request).places.take(user.pk) as place:
             profession = running.profession_for(user, profession_id)
             simulation = running.open_simulation(user=user, profession=profession, language=get_language())
-            generation = running.retry_if_failed(simulation.current_text)
+            generation = running.go_on(simulation.current_text)
             return _answer(generation, presentation.current, place)
 
     @extend_schema(exclude=True)

@@ -4,9 +4,12 @@ One assessment is in force for each submission. A new one takes the place of the
 person's is never replaced by a machine's.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.http import Http404
 from django.utils import timezone, translation
 from django.utils.functional import Promise
@@ -21,7 +24,8 @@ from tasks.marking.checks import Checked, check_all
 from tasks.marking.instructing import instructing_passages
 from tasks.marking.reading import Reading, read
 from tasks.marking.rubric import RubricCriterion, rubric_of
-from tasks.models import Assessment, Mark, Review, Submission, Task
+from tasks.models import Assessment, Mark, Review, Simulation, Submission, Task
+from tasks.models.assessment import AssessmentQuerySet
 from web.problems import Conflict, Problem
 
 ASSESSMENT = "assessment"
@@ -138,6 +142,27 @@ def _store(assessment: Assessment, status: Assessment.Status, *, because: str = 
     assessment.status, assessment.because, assessment.next_time = status, because, next_time
     assessment.marked_at = timezone.now()
     assessment.save(update_fields=["status", "because", "next_time", "marked_at"])
+
+
+def are_marks_pending(simulation: Simulation) -> bool:
+    """Return whether an answer of a run is being marked."""
+    return _pending(simulation).exists()
+
+
+def _pending(simulation: Simulation) -> AssessmentQuerySet:
+    own = Assessment.objects.in_force().filter(submission__task__simulation=simulation)
+    return own.filter(status=Assessment.Status.PENDING)
+
+
+def free_what_waits(assessment: Assessment) -> list[uuid.UUID]:
+    """Let the text begin that waited for these marks, and return which; the report waits for the last ones."""
+    task = assessment.submission.task
+    following = Q(task__simulation=task.simulation_id, task__order=task.order + 1)
+    if not are_marks_pending(task.simulation):
+        following |= Q(pk=task.simulation.report_id)
+    waiting = list(Generation.objects.filter(following, held_until__gt=Now()).values_list("pk", flat=True))
+    Generation.objects.filter(pk__in=waiting).free()
+    return waiting
 
 
 def in_force(user: User, task_id: int) -> Assessment:

@@ -1,5 +1,6 @@
 """What the texts of this app are for: tasks of a simulation, the marks of answers, the report it ends in."""
 
+import uuid
 from dataclasses import replace
 from operator import itemgetter
 
@@ -88,8 +89,10 @@ class AssessmentKind(Kind):
         request = generation.request
         return replace(request, messages=[*request.messages, *more])
 
-    def on_end(self, generation: Generation) -> None:
-        assessing.keep(_assessment_of(generation), generation)
+    def on_end(self, generation: Generation) -> list[uuid.UUID]:
+        assessment = _assessment_of(generation)
+        assessing.keep(assessment, generation)
+        return assessing.free_what_waits(assessment)
 
 
 class ReportEvents(Events):

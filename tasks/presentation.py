@@ -14,16 +14,14 @@ _comes_with_its_task = Task.generation.field.remote_field.is_cached
 
 def task_of(generation: Generation) -> Task:
     """Return the task of a generation, its clock started if the text is there."""
-    if _comes_with_its_task(generation):
-        task = generation.task
-    else:
-        task = (
-            Task.objects.select_related("brief", "generation", "simulation__profession")
-            .prefetch_related("simulation__profession__briefs")
-            .get(generation=generation)
-        )
+    task = generation.task if _comes_with_its_task(generation) else _task_with_its_place(generation)
     task.start_clock()
     return task
+
+
+def _task_with_its_place(generation: Generation) -> Task:
+    related = Task.objects.select_related("brief", "generation", "simulation__profession")
+    return related.prefetch_related("simulation__profession__briefs").get(generation=generation)
 
 
 def _clock_of(generation: Generation) -> Task:
@@ -70,6 +68,16 @@ def submitted(generation: Generation) -> EventData:
     if finished is None:
         return {"completed": False, "next_task": TaskSerializer(task_of(generation)).data}
     return final_report(finished)
+
+
+def held_events(generation: Generation) -> list[tuple[str, EventData]]:
+    """Return what is told of a text that is fetched when its reader goes on; no clock is started by it."""
+    simulation = Simulation.objects.filter(report=generation).first()
+    if simulation is not None:
+        return [("held", {"simulation_id": simulation.pk, "generation_id": str(generation.pk)})]
+    task = _task_with_its_place(generation)
+    told = {"task_id": task.pk, "generation_id": str(generation.pk)}
+    return [("metadata", MetadataSerializer(task).data), ("held", told)]
 
 
 def assessment_metadata(assessment: Assessment) -> EventData:

@@ -5,6 +5,7 @@ model: a text is asked for by making its row, and written by whoever looks at it
 """
 
 from contextlib import suppress
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -22,7 +23,7 @@ from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Profession
 from tasks import assessing
-from tasks.models import Simulation, SimulationQuerySet, Submission, Task
+from tasks.models import Assessment, Simulation, SimulationQuerySet, Submission, Task
 from web.problems import Conflict, Problem
 
 TASK = "task"
@@ -109,10 +110,14 @@ def too_long(answer: str) -> Promise | None:
     return format_lazy(message, length=len(answer), most=settings.ANSWER_MAX_CHARACTERS)
 
 
-def submit(*, user: User, task_id: int, answer: str) -> Generation:
+def submit(*, user: User, task_id: int, answer: str, hold: bool = False) -> Generation:
     """Store an answer and return the text that follows it: the next task's, or the report's.
 
     Handing in the same answer again gives the same text again.
+
+    Args:
+        hold: what follows waits for the marks, for a time, because the learner reads them first. The report always
+            waits for the last marks.
 
     Raises:
         Http404: the task is not the learner's.
@@ -124,7 +129,7 @@ def submit(*, user: User, task_id: int, answer: str) -> Generation:
     try:
         with transaction.atomic():
             _lock(Simulation.objects.filter(pk=task.simulation_id))
-            _hand_in(find(user, pk=task.simulation_id), task_id=task_id, answer=answer)
+            _hand_in(find(user, pk=task.simulation_id), task_id=task_id, answer=answer, hold=hold)
     except IntegrityError:
         pass  # the same click twice: the other request stored it, and what it stored is compared below
     simulation = find(user, pk=task.simulation_id)
@@ -136,7 +141,7 @@ def submit(*, user: User, task_id: int, answer: str) -> Generation:
     return simulation.current_text
 
 
-def _hand_in(simulation: Simulation, *, task_id: int, answer: str) -> None:
+def _hand_in(simulation: Simulation, *, task_id: int, answer: str, hold: bool) -> None:
     """Store the answer and set what comes next, unless the task has an answer already."""
     task = _task_of(simulation, task_id)
     if task.is_submitted:
@@ -146,13 +151,13 @@ def _hand_in(simulation: Simulation, *, task_id: int, answer: str) -> None:
     if not task.can_be_answered:
         raise Conflict(_("The task is not written to its end yet. Wait for it, then answer."), code="not_ready")
     task.submission = Submission.objects.create(task=task, answer=answer)
-    assessing.begin(task.submission)
+    is_marked_later = assessing.begin(task.submission).status == Assessment.Status.PENDING
     given = {one.brief_id for one in simulation.ordered_tasks}
     brief = next((brief for brief in simulation.profession.briefs.all() if brief.pk not in given), None)
     if brief is not None:
-        _set_task(simulation, order=task.order + 1, brief=brief)
+        _set_task(simulation, order=task.order + 1, brief=brief, held=hold and is_marked_later)
     else:
-        simulation.report = _new_text(simulation, kind=REPORT)
+        simulation.report = _new_text(simulation, kind=REPORT, held=assessing.are_marks_pending(simulation))
         simulation.save(update_fields=["report"])
 
 
@@ -160,26 +165,35 @@ def _task_of(simulation: Simulation, task_id: int) -> Task:
     return next(task for task in simulation.ordered_tasks if task.pk == task_id)
 
 
-def _set_task(simulation: Simulation, *, order: int, brief: Brief) -> None:
+def _set_task(simulation: Simulation, *, order: int, brief: Brief, held: bool = False) -> None:
     Task.objects.create(
         simulation=simulation,
         brief=brief,
         order=order,
         time_limit_minutes=brief.time_limit_minutes,
-        generation=_new_text(simulation, kind=TASK),
+        generation=_new_text(simulation, kind=TASK, held=held),
     )
 
 
-def _new_text(simulation: Simulation, *, kind: str) -> Generation:
+def _new_text(simulation: Simulation, *, kind: str, held: bool) -> Generation:
     """Make the row of a text. What a model is asked is composed when the text is claimed (tasks/kinds.py)."""
     by_model = candidates.any_configured()
+    wait = timedelta(seconds=settings.DEBRIEF_WAIT_SECONDS)
     return Generation.objects.create(
         user_id=simulation.user_id,
         kind=kind,
         subject=simulation.profession.slug,
         source=Generation.Source.MODEL if by_model else Generation.Source.AUTHORED,
         authored_because="" if by_model else Generation.AuthoredBecause.NO_MODEL,
+        held_until=timezone.now() + wait if held else None,
     )
+
+
+def go_on(generation: Generation) -> Generation:
+    """Let a task begin at once that waits for marks, because its learner goes on; the report waits for them."""
+    if generation.kind == TASK and generation.seconds_held():
+        Generation.objects.filter(pk=generation.pk).free()
+    return retry_if_failed(generation)
 
 
 def retry_if_failed(generation: Generation) -> Generation:

@@ -43,7 +43,7 @@ def _wanted(request: HttpRequest, generation: Generation) -> Generation:
     """Retry a failed text, but not for a client that comes back with a cursor: that one resumes."""
     if streams.requested_cursor(request, generation) is not None:
         return generation
-    return running.retry_if_failed(generation)
+    return running.go_on(generation)
 
 
 @json_view("POST")
@@ -53,17 +53,27 @@ async def submit_task_answer_stream(request: HttpRequest, task_id: int) -> HttpR
         form = AnswerSerializer(data=json_body(request))
         form.is_valid(raise_exception=True)
         answer = form.validated_data["answer"]
-        generation, profession_id, marking = await sync_to_async(_submit)(request, user, task_id, answer)
+        hold = request.GET.get("hold") == "1"
+        generation, profession_id, marking = await sync_to_async(_submit)(request, user, task_id, answer, hold=hold)
+        supervisor = process_of(request).supervisor
         if marking is not None:
-            process_of(request).supervisor.ensure(marking.pk)
+            supervisor.ensure(marking.pk)
         log_end = _log_start("submit_task_answer_stream", generation, user=user, profession_id=profession_id)
+        if hold:
+            supervisor.ensure(generation.pk)
+            events = await sync_to_async(presentation.held_events)(generation)
+            log_end()
+            return streams.respond_with(request, events, number=generation.pk.int >> 80)
         return await streams.respond(request, generation, place=place, when_ended=log_end)
 
 
-def _submit(request: HttpRequest, user: User, task_id: int, answer: str) -> tuple[Generation, int, Generation | None]:
-    generation = running.submit(user=user, task_id=task_id, answer=answer)
+def _submit(
+    request: HttpRequest, user: User, task_id: int, answer: str, *, hold: bool
+) -> tuple[Generation, int, Generation | None]:
+    generation = running.submit(user=user, task_id=task_id, answer=answer, hold=hold)
     profession_id = Task.objects.values_list("simulation__profession", flat=True).get(pk=task_id)
-    return _wanted(request, generation), profession_id, assessing.pending_text(task_id)
+    wanted = generation if hold else _wanted(request, generation)
+    return wanted, profession_id, assessing.pending_text(task_id)
 
 
 @json_view("GET")

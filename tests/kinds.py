@@ -1,5 +1,6 @@
 """Kinds of generations for tests without a server."""
 
+import uuid
 from typing import ClassVar
 
 from django.db import OperationalError, connection
@@ -30,11 +31,12 @@ class FixedKind(Kind):
 class CountedKind(FixedKind):
     """Leaves a row for each end that it is told of, with what it was told."""
 
-    def on_end(self, generation: Generation) -> None:
+    def on_end(self, generation: Generation) -> list[uuid.UUID]:
         assert connection.in_atomic_block
         stored = Generation.objects.get(pk=generation.pk)
         assert (stored.status, stored.text, stored.fault) == (generation.status, generation.text, generation.fault)
         RateCount.objects.create(key=f"{generation.pk} {generation.status}", free_at=generation.created_at)
+        return []
 
 
 class MistakenKind(FixedKind):
@@ -43,7 +45,7 @@ class MistakenKind(FixedKind):
     def request(self, generation: Generation) -> ModelRequest:
         raise ZeroDivisionError
 
-    def on_end(self, generation: Generation) -> None:
+    def on_end(self, generation: Generation) -> list[uuid.UUID]:
         RateCount.objects.create(key="half of what follows", free_at=generation.created_at)
         raise ZeroDivisionError
 
@@ -53,10 +55,11 @@ class UnluckyKind(FixedKind):
 
     times: ClassVar[list[str]] = []
 
-    def on_end(self, generation: Generation) -> None:
+    def on_end(self, generation: Generation) -> list[uuid.UUID]:
         self.times.append("told")
         if len(self.times) == 1:
             raise OperationalError("database is locked")
+        return []
 
 
 class ChoosyKind(FixedKind):

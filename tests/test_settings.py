@@ -70,6 +70,7 @@ FAULTS = {
     "LLM_FIRST_TOKEN_SECONDS": ("-3", "is '-3'; write a number of seconds above 0"),
     "LLM_IDLE_SECONDS": ("2m", "is '2m'; write a number of seconds above 0"),
     "LLM_HEDGE_SECONDS": ("-1", "is '-1'; write a number of seconds, or 0 for no second candidate"),
+    "DEBRIEF_WAIT_SECONDS": ("-1", "is '-1'; write a number of seconds, or 0 for no waiting for marks"),
     "LLM_MAX_TOKENS": ("0", "is '0'; write a whole number, 1 or more and at most 1000000"),
     "LLM_TEMPERATURE": ("2.5", "is '2.5'; write a number from 0 to 2, or none to leave it out"),
     "LLM_MAX_RETRIES": ("2.5", "is '2.5'; write a whole number, 1 or more"),

@@ -92,9 +92,7 @@ class CandidateHealth(models.Model):
         _("context"),
         null=True,
         blank=True,
-        help_text=_(
-            "How many tokens it reads at most, prompt and text together, as its server tells or as it counted."
-        ),
+        help_text=_("How many tokens of prompt and text it reads at most, as its server tells or as it counted."),
     )
     first_token_seconds = models.FloatField(_("seconds to the first token"), null=True, blank=True)
 

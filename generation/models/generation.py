@@ -53,8 +53,14 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
         Not those that wait for their first reader: whoever never looks at a text causes none to be paid for.
         """
-        given_back = Q(status=Generation.Status.PENDING, lease_owner__gt="", asked_at__lt=Now() - FORGOTTEN)
-        return self.filter(given_back | _fit_for_takeover()).of_active_people()
+        waits = Q(status=Generation.Status.PENDING)
+        given_back = waits & Q(lease_owner__gt="", asked_at__lt=Now() - FORGOTTEN)
+        held_long_enough = waits & Q(lease_owner="", held_until__lt=Now() - FORGOTTEN)
+        return self.filter(given_back | held_long_enough | _fit_for_takeover()).of_active_people()
+
+    def free(self) -> int:
+        """Let held texts begin; the number of those that had to wait."""
+        return self.filter(held_until__gt=Now(), status=Generation.Status.PENDING).update(held_until=Now())
 
     def of_active_people(self) -> "GenerationQuerySet":
         """Texts of people whose account is not disabled.
@@ -83,7 +89,8 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         One conditional update, so of two processes that try at once only one gets it. The clock is the database's,
         because the processes may run on machines whose clocks differ.
         """
-        free = Q(status=Generation.Status.PENDING) | _fit_for_takeover()
+        is_held = Q(held_until__gt=Now())
+        free = Q(status=Generation.Status.PENDING) & ~is_held | _fit_for_takeover()
         claimed = (
             self.filter(free, pk=pk)
             .of_active_people()
@@ -137,6 +144,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
                 text="",
                 fault="",
                 fault_detail="",
+                held_until=None,
                 takeovers=0,
                 cancel_wanted=False,
                 lease_owner="",
@@ -209,6 +217,9 @@ class Generation(models.Model):
     fault = models.CharField(_("fault"), max_length=64, blank=True)
     fault_detail = models.TextField(_("fault detail"), blank=True)
 
+    held_until = models.DateTimeField(
+        _("held until"), null=True, blank=True, help_text=_("It is not begun before, unless somebody frees it.")
+    )
     epoch = models.PositiveIntegerField(_("epoch"), default=0, help_text=_("How many times the writing began."))
     takeovers = models.PositiveSmallIntegerField(
         _("takeovers"), default=0, help_text=_("How often another producer took over after one fell silent.")
@@ -243,6 +254,12 @@ class Generation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    def seconds_held(self) -> float:
+        """Return for how long this text is still to wait, 0 where it may begin."""
+        if self.held_until is None or self.status != self.Status.PENDING:
+            return 0.0
+        return max(0.0, (self.held_until - timezone.now()).total_seconds())
 
     @property
     def is_final(self) -> bool:
