@@ -189,10 +189,15 @@ def _new_text(simulation: Simulation, *, kind: str, held: bool) -> Generation:
     )
 
 
-def go_on(generation: Generation) -> Generation:
+def stop_waiting(generation: Generation) -> None:
     """Let a task begin at once that waits for marks, because its learner goes on; the report waits for them."""
     if generation.kind == TASK and generation.seconds_held():
         Generation.objects.filter(pk=generation.pk).free()
+
+
+def go_on(generation: Generation) -> Generation:
+    """Let a learner go on to a text: it waits for no marks any more, and is written again where it failed."""
+    stop_waiting(generation)
     return retry_if_failed(generation)
 
 

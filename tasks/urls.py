@@ -12,6 +12,10 @@ urlpatterns = [
     path("simulations/<int:pk>/report", views.report, name="report"),
     path("simulations/<int:pk>/rewrite", views.rewrite, name="rewrite"),
     path("tasks/<int:pk>/answer", views.answer, name="answer"),
+    path("tasks/<int:pk>/debrief", views.debrief, name="debrief"),
+    path("tasks/<int:pk>/marks", views.mark_oneself, name="mark_oneself"),
+    path("tasks/<int:pk>/mark-again", views.mark_again, name="mark_again"),
+    path("tasks/<int:pk>/review", views.ask_for_review, name="ask_for_review"),
     path("api/tasks/profession/<int:profession_id>/current", waits(api.CurrentTask.as_view()), name="api_current"),
     path(
         "api/tasks/profession/<int:profession_id>/current/stream",

@@ -20,10 +20,13 @@ from generation.models import Generation
 from generation.upstream.faults import FAULTS
 from professions.markdown import to_html
 from professions.models import Profession
-from tasks import assessing, running
+from tasks import assessing, presentation, running
+from tasks.debrief import criteria_of, passages
 from tasks.forms import AnswerForm
 from tasks.models import Simulation, SimulationQuerySet, Task
 from web.problems import Conflict, Problem
+
+LONGEST_REASON = 2000
 
 
 @never_cache
@@ -90,6 +93,8 @@ def simulation(request: HttpRequest, pk: int) -> HttpResponse:
     if found.report is not None:
         return redirect("report", pk=pk)
     task = found.current_task
+    if is_opened(request) and not is_cross_site(request):
+        running.stop_waiting(task.generation)
     _begin_if_read(request, task.generation)
     if is_opened(request):
         task.start_clock()
@@ -182,13 +187,82 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         return render(request, "tasks/answer_refused.html", {"form": form, "task": task}, status=400)
     try:
-        running.submit(user=signed_in(request), task_id=pk, answer=form.cleaned_data["answer"])
-        if (marking := assessing.pending_text(pk)) is not None:
-            streams.begin(request, marking)
+        following = running.submit(user=signed_in(request), task_id=pk, answer=form.cleaned_data["answer"], hold=True)
     except Conflict as conflict:
         context = {"task": task, "error_message": conflict.message, "answer": form.cleaned_data["answer"]}
         return render(request, "tasks/answer_refused.html", context, status=conflict.status)
-    return redirect("simulation", pk=task.simulation_id)
+    if (marking := assessing.pending_text(pk)) is not None:
+        streams.begin(request, marking)
+    streams.begin(request, following)
+    return redirect("debrief", pk=pk)
+
+
+@never_cache
+@require_safe
+@login_required
+def debrief(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show how an answer was marked, or is being marked, until its learner goes on."""
+    task = get_object_or_404(Task.objects.visible_to(signed_in(request)).select_related("simulation"), pk=pk)
+    if not task.is_submitted:
+        return redirect("simulation", pk=task.simulation_id)
+    return _debrief_page(request, pk)
+
+
+def _debrief_page(request: HttpRequest, pk: int, *, error_message: str = "", status: int = 200) -> HttpResponse:
+    assessment = assessing.in_force(signed_in(request), pk)
+    if assessment.generation is not None and is_opened(request) and not is_cross_site(request):
+        streams.begin(request, assessment.generation)
+    task = assessment.submission.task
+    simulation = running.find(signed_in(request), pk=task.simulation_id)
+    criteria = criteria_of(assessment)
+    following = next((one for one in simulation.ordered_tasks if one.order == task.order + 1), None)
+    context = {
+        "simulation": simulation,
+        "task": task,
+        "assessment": assessment,
+        "criteria": criteria,
+        "passages": passages(assessment.submission.answer, criteria),
+        "shown": presentation.assessment(assessment),
+        "question_html": to_html(task.question),
+        "expert_html": to_html(task.brief.expert_answer),
+        "following": following,
+        "is_last": following is None,
+        "was_review_asked": hasattr(assessment.submission, "review"),
+        "error_message": error_message,
+    }
+    return render(request, "tasks/debrief.html", context, status=status)
+
+
+@require_POST
+@login_required
+def mark_oneself(request: HttpRequest, pk: int) -> HttpResponse:
+    """Keep the points that a learner gave themselves in the form of the debrief."""
+    assessment = assessing.in_force(signed_in(request), pk)
+    slugs = [criterion["slug"] for criterion in assessment.criteria]
+    points = {slug: int(request.POST[slug]) for slug in slugs if request.POST.get(slug, "").isdecimal()}
+    try:
+        assessing.mark_oneself(signed_in(request), pk, points)
+    except Problem as problem:
+        return _debrief_page(request, pk, error_message=str(problem.message), status=problem.status)
+    return redirect("debrief", pk=pk)
+
+
+@require_POST
+@login_required
+def mark_again(request: HttpRequest, pk: int) -> HttpResponse:
+    """Have an answer marked again that is not marked."""
+    with suppress(Conflict):  # the page shows how things stand
+        assessing.retry(signed_in(request), pk)
+    return redirect("debrief", pk=pk)
+
+
+@require_POST
+@login_required
+def ask_for_review(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask a person to look at how an answer was marked."""
+    with suppress(Conflict):  # the page shows that it was asked before
+        assessing.ask_for_review(signed_in(request), pk, request.POST.get("reason", "")[:LONGEST_REASON])
+    return redirect("debrief", pk=pk)
 
 
 @require_POST

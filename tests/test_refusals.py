@@ -228,6 +228,10 @@ OWN = {
     "simulations/<int:pk>/rewrite": "simulation",
     "api/simulations/<int:pk>/rewrite": "simulation",
     "tasks/<int:pk>/answer": "task",
+    "tasks/<int:pk>/debrief": "task",
+    "tasks/<int:pk>/marks": "task",
+    "tasks/<int:pk>/mark-again": "task",
+    "tasks/<int:pk>/review": "task",
     "account/tokens/<slug:pk>/revoke": "token",
 }
 PUBLIC = {

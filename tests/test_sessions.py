@@ -25,7 +25,7 @@ from tasks.models import Submission, Task
 from tests.client import Client, Stream
 from tests.conftest import Server
 from tests.fake_openai import Behaviour, FakeOpenAI
-from tests.test_browser import start_as_guest
+from tests.test_browser import go_on, start_as_guest
 from tests.test_guests import Visitor
 from tests.test_refusals import session_of
 
@@ -127,6 +127,7 @@ def test_what_was_typed_in_one_tab_is_handed_in_after_signing_up_in_another(
     page.fill("[data-answer]", "Typed as a guest.")
     enter(context.new_page(), authored_server)
     page.locator("[data-answer]").press("Control+Enter")
+    go_on(page)
     expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
     assert "/account/csrf" in authored_server.log
     submission = Submission.objects.get()
@@ -135,6 +136,7 @@ def test_what_was_typed_in_one_tab_is_handed_in_after_signing_up_in_another(
     expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
     page.fill("[data-answer]", "And another one.")
     page.locator("[data-answer]").press("Control+Enter")
+    go_on(page)
     expect(page.locator("[data-progress]")).to_contain_text("3 of 3")
 
 
@@ -151,6 +153,7 @@ def test_an_answer_is_not_lost_when_the_new_token_of_the_page_cannot_be_had_at_o
     assert page.locator("[data-answer-form] [name=csrfmiddlewaretoken]").get_attribute("value")
     page.unroute("**/account/csrf")
     page.click("[data-retry]")
+    go_on(page)
     expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
     assert Submission.objects.get().answer == "Typed as a guest."
 
@@ -167,6 +170,7 @@ def test_the_same_without_javascript(authored_server: Server, profession: Profes
         expect(page.locator("h1")).to_have_text("The form was too old")
         expect(page.locator("[name=answer]")).to_have_value("\nTyped <b>as</b> a guest\nin lines.")
         page.click("[data-send-again]")
+        go_on(page)
         expect(page.locator("[data-progress]")).to_contain_text("2 of 3")
     assert Submission.objects.get().answer == "\nTyped <b>as</b> a guest\nin lines."
 

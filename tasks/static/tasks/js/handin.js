@@ -1,44 +1,31 @@
-import { sendForJson } from "../../web/js/api.js";
-import { post } from "../../web/js/stream.js";
+import { ApiError, sendForJson } from "../../web/js/api.js";
+import { loadParser, read } from "../../web/js/stream.js";
+
+const TRIES = 2;
+const RETRY_MS = 1500;
 
 /**
  * Hands in an answer: streamed, and after two failed tries through the plain endpoint. Asking twice is harmless, the server gives
- * the same result for the same answer.
+ * the same result for the same answer. What follows is held until the learner goes on from the debrief.
  * @param {{taskId: string, answer: string, csrf: string}} submission
- * @param {object} listener
- * @param {() => void} listener.onAccepted once, as soon as the server has the answer
- * @param {(event: import("../../web/js/stream.js").StreamEvent) => void} listener.onEvent
- * @param {() => void} listener.onSlow the plain endpoint is being asked
- * @param {(result: any) => void} listener.onWhole its result
- * @param {() => void} listener.onLost accepted, but what follows can't be streamed
- * @returns {Promise<{close: () => void} | null>} raises ApiError if the answer was not taken
+ * @param {() => void} onSlow the plain endpoint is being asked
+ * @returns {Promise<void>} when the server has the answer; raises ApiError if it was not taken
  */
-export async function handIn({ taskId, answer, csrf }, { onAccepted, onEvent, onSlow, onWhole, onLost }) {
+export async function handIn({ taskId, answer, csrf }, onSlow) {
   const url = `/api/tasks/${taskId}/submit`;
-  const body = { answer };
-  let accepted = false;
-  let plainly = false;
-
-  const stream = await post(
-    `${url}/stream`,
-    { body, csrf },
-    {
-      onEvent(event) {
-        if (!accepted) onAccepted();
-        accepted = true;
-        onEvent(event);
-      },
-      onGiveUp() {
-        if (accepted) onLost();
-        else plainly = true;
-      },
-    },
-  );
-  if (plainly) {
-    onSlow();
-    const result = await sendForJson(url, { method: "POST", body, csrf });
-    onAccepted();
-    onWhole(result);
+  const request = { body: { answer }, csrf };
+  const createParser = await loadParser();
+  for (let attempt = 0; createParser && attempt < TRIES; attempt += 1) {
+    if (attempt) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    let accepted = false;
+    try {
+      await read(`${url}/stream?hold=1`, request, () => (accepted = true), createParser);
+    } catch (error) {
+      // A break behind the first event, or of the connection: the answer is stored, or is sent once more.
+      if (!accepted && error instanceof ApiError && !error.transient) throw error;
+    }
+    if (accepted) return;
   }
-  return stream;
+  onSlow();
+  await sendForJson(url, { method: "POST", ...request });
 }

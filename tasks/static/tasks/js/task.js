@@ -161,25 +161,15 @@ function run(root) {
 
   /** @param {string} value */
   async function submit(value) {
+    const taskId = root.dataset.taskId ?? "";
     answer.setSending(true);
     notice.show("info", text("sending"));
     try {
-      stream = await handIn(
-        { taskId: root.dataset.taskId ?? "", answer: value, csrf: pageCsrf() },
-        {
-          onAccepted() {
-            accepted = value;
-            answer.forget();
-            answer.setReady(false);
-            countdown.stop();
-            notice.show("ok", text("accepted"));
-          },
-          onEvent,
-          onSlow: () => notice.show("info", text("slow")),
-          onWhole: (result) => showWhole(result.completed ? result : result.next_task),
-          onLost: writePlainly,
-        },
-      );
+      await handIn({ taskId, answer: value, csrf: pageCsrf() }, () => notice.show("info", text("slow")));
+      answer.forget();
+      countdown.stop();
+      notice.show("ok", text("accepted"));
+      location.assign(`/tasks/${taskId}/debrief`);
     } catch (error) {
       answer.setSending(false);
       notice.fail(error, text("tryAgain"), () => submit(answer.value));

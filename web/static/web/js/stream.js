@@ -1,7 +1,7 @@
 import { ApiError, send } from "./api.js";
 
 /**
- * One frame of the contract: `type` is metadata, token, report, done, completed, reset, reconnect or error.
+ * One frame of the contract: `type` is metadata, token, report, done, completed, held, mark, assessed, reset, reconnect or error.
  * @typedef {{type: string, data: any}} StreamEvent
  *
  * @typedef {object} Listener
@@ -9,7 +9,7 @@ import { ApiError, send } from "./api.js";
  * @property {() => void} onGiveUp streaming failed twice, or the server says that there is nothing more: ask the plain endpoint
  */
 
-const LAST = new Set(["done", "completed", "error"]);
+const LAST = new Set(["done", "completed", "held", "assessed", "error"]);
 const TRIES = 2;
 const RETRY_MS = 1500;
 /** Comments come every 15 s, but EventSource hides them: after this silence the connection is opened anew, by cursor. */
