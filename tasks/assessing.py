@@ -23,7 +23,7 @@ from tasks.marking import asking, screening
 from tasks.marking.checks import Checked, check_all
 from tasks.marking.instructing import instructing_passages
 from tasks.marking.reading import Reading, read
-from tasks.marking.rubric import RubricCriterion, rubric_of
+from tasks.marking.rubric import RubricCriterion
 from tasks.models import Assessment, Mark, Review, Simulation, Submission, Task
 from tasks.models.assessment import AssessmentQuerySet
 from web.problems import Conflict, Problem
@@ -35,12 +35,11 @@ _BECAUSE = Assessment.Because
 _BECAUSE_OF_FAULT = {"budget_exhausted": _BECAUSE.BUDGET, "cancelled": _BECAUSE.STOPPED}
 
 
-def begin(submission: Submission) -> Assessment:
+def begin(submission: Submission, rubric: list[RubricCriterion]) -> Assessment:
     """Make the assessment of an answer that was just handed in; whoever looks at it first has it written.
 
     Answers that say nothing are marked here and now, and no model is asked.
     """
-    rubric = rubric_of(submission.task.brief)
     because = screening.screened(submission.answer, submission.task.question)
     if because:
         return _mark_by_rule(submission, rubric, because)
@@ -252,6 +251,43 @@ def mark_oneself(user: User, task_id: int, points: Mapping[str, int]) -> Assessm
             [Mark(assessment=own, criterion=one["slug"], points=points[one["slug"]]) for one in own.criteria]
         )
     return in_force(user, task_id)
+
+
+def mark_by_person(
+    submission: Submission, *, person: User, points: Mapping[str, int], reasons: Mapping[str, str]
+) -> None:
+    """Keep the points that a person of the staff gave, by criterion, in place of those in force.
+
+    A passage that was quoted for the same points stays quoted. Raises Problem, 400, when the points are not those of
+    the criteria's levels.
+    """
+    with transaction.atomic():
+        before = Assessment.objects.in_force().with_marks().select_for_update().get(submission=submission)
+        if problem := _problem_with(points, before.criteria):
+            raise Problem(problem, code="invalid", status=400, fields={"marks": [str(problem)]})
+        _supersede(before)
+        own = Assessment.objects.create(
+            submission=submission,
+            marked_by=Assessment.MarkedBy.PERSON,
+            person=person,
+            status=Assessment.Status.MARKED,
+            rubric=before.rubric,
+            next_time=before.next_time,
+            tries_to_instruct=before.tries_to_instruct,
+            marked_at=timezone.now(),
+        )
+        earlier = {mark.criterion: mark for mark in before.ordered_marks}
+        Mark.objects.bulk_create(
+            [_mark_by_person(own, slug, points[slug], reasons.get(slug, ""), earlier.get(slug)) for slug in points]
+        )
+        Review.objects.filter(submission=submission, answered_at=None).update(answered_at=timezone.now())
+
+
+def _mark_by_person(own: Assessment, slug: str, points: int, reason: str, earlier: Mark | None) -> Mark:
+    mark = Mark(assessment=own, criterion=slug, points=points, reason=reason)
+    if earlier is not None and earlier.points == points:
+        mark.quotation, mark.start, mark.end = earlier.quotation, earlier.start, earlier.end
+    return mark
 
 
 def _problem_with(points: Mapping[str, int], rubric: Sequence[RubricCriterion]) -> Promise | None:

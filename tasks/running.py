@@ -23,6 +23,7 @@ from generation.models import Generation
 from generation.upstream import candidates
 from professions.models import Brief, Profession
 from tasks import assessing
+from tasks.marking.rubric import RubricCriterion, rubric_of
 from tasks.models import Assessment, Simulation, SimulationQuerySet, Submission, Task
 from web.problems import Conflict, Problem
 
@@ -123,13 +124,15 @@ def submit(*, user: User, task_id: int, answer: str, hold: bool = False) -> Gene
         Http404: the task is not the learner's.
         Conflict: another answer was handed in before, or the task is not the one to answer now.
     """
-    task = Task.objects.visible_to(user).filter(pk=task_id).first()
+    task = Task.objects.visible_to(user).select_related("brief").filter(pk=task_id).first()
     if task is None:
         raise Http404
+    rubric = rubric_of(task.brief)  # read before the lock that others wait for
     try:
         with transaction.atomic():
             _lock(Simulation.objects.filter(pk=task.simulation_id))
-            _hand_in(find(user, pk=task.simulation_id), task_id=task_id, answer=answer, hold=hold)
+            simulation = find(user, pk=task.simulation_id)
+            _hand_in(simulation, task_id=task_id, answer=answer, rubric=rubric, hold=hold)
     except IntegrityError:
         pass  # the same click twice: the other request stored it, and what it stored is compared below
     simulation = find(user, pk=task.simulation_id)
@@ -141,7 +144,7 @@ def submit(*, user: User, task_id: int, answer: str, hold: bool = False) -> Gene
     return simulation.current_text
 
 
-def _hand_in(simulation: Simulation, *, task_id: int, answer: str, hold: bool) -> None:
+def _hand_in(simulation: Simulation, *, task_id: int, answer: str, rubric: list[RubricCriterion], hold: bool) -> None:
     """Store the answer and set what comes next, unless the task has an answer already."""
     task = _task_of(simulation, task_id)
     if task.is_submitted:
@@ -151,7 +154,7 @@ def _hand_in(simulation: Simulation, *, task_id: int, answer: str, hold: bool) -
     if not task.can_be_answered:
         raise Conflict(_("The task is not written to its end yet. Wait for it, then answer."), code="not_ready")
     task.submission = Submission.objects.create(task=task, answer=answer)
-    is_marked_later = assessing.begin(task.submission).status == Assessment.Status.PENDING
+    is_marked_later = assessing.begin(task.submission, rubric).status == Assessment.Status.PENDING
     given = {one.brief_id for one in simulation.ordered_tasks}
     brief = next((brief for brief in simulation.profession.briefs.all() if brief.pk not in given), None)
     if brief is not None:

@@ -20,10 +20,10 @@ from generation.models import Generation
 from generation.upstream.faults import FAULTS
 from professions.markdown import to_html
 from professions.models import Profession
-from tasks import assessing, presentation, running
+from tasks import assessing, figures, presentation, running
 from tasks.debrief import criteria_of, passages
 from tasks.forms import AnswerForm
-from tasks.models import Simulation, SimulationQuerySet, Task
+from tasks.models import Assessment, Simulation, SimulationQuerySet, Task
 from web.problems import Conflict, Problem
 
 LONGEST_REASON = 2000
@@ -125,11 +125,33 @@ def report(request: HttpRequest, pk: int) -> HttpResponse:
         "profession": found.profession,
         "generation": found.report,
         "report_html": to_html(found.report.text),
-        "tasks": [_shown(task, with_expert=True) for task in found.ordered_tasks],
+        "tasks": _report_tasks(found),
+        "figures": figures.of_simulation(found),
         "error_message": _error_message(found.report),
         "refresh_seconds": _refresh_seconds(request),
     }
     return render(request, "tasks/report.html", context)
+
+
+def _report_tasks(simulation: Simulation) -> list[dict[str, object]]:
+    own = Assessment.objects.in_force().with_marks().filter(submission__task__simulation=simulation)
+    assessments = {one.submission_id: one for one in own}
+    return [_report_task(task, assessments.get(task.submission.pk)) for task in simulation.ordered_tasks]
+
+
+def _report_task(task: Task, assessment: Assessment | None) -> dict[str, object]:
+    criteria = criteria_of(assessment) if assessment is not None else []
+    used = figures.time_used(task)
+    return {
+        **_shown(task),
+        "expert_html": to_html(task.brief.expert_answer),
+        "assessment": assessment,
+        "criteria": criteria if assessment is not None and assessment.has_marks else [],
+        "passages": passages(task.submission.answer, criteria),
+        "words": len(task.submission.answer.split()),
+        "minutes_used": None if used is None else max(1, round(used.total_seconds() / 60)),
+        "time_limit_minutes": task.time_limit_minutes,
+    }
 
 
 def _begin_if_read(request: HttpRequest, generation: Generation) -> None:
@@ -151,16 +173,14 @@ def _refresh_seconds(request: HttpRequest) -> int:
     return 3 if _looks_again(request) or not signed_in(request).is_guest else 0
 
 
-def _shown(task: Task, *, with_expert: bool = False) -> dict[str, object]:
-    shown: dict[str, object] = {
+def _shown(task: Task) -> dict[str, object]:
+    return {
+        "pk": task.pk,
         "order": task.order,
         "title": task.title,
         "question_html": to_html(task.question),
         "answer": task.submission.answer if task.is_submitted else "",
     }
-    if with_expert:
-        shown["expert_html"] = to_html(task.brief.expert_answer)
-    return shown
 
 
 def _error_message(generation: Generation) -> str:
