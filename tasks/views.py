@@ -23,6 +23,7 @@ from professions.models import Profession
 from tasks import assessing, figures, presentation, running
 from tasks.debrief import criteria_of, passages
 from tasks.forms import AnswerForm
+from tasks.marking.screening import is_blank
 from tasks.models import Assessment, Simulation, SimulationQuerySet, Task
 from web.problems import Conflict, Problem
 
@@ -206,6 +207,8 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
     form = AnswerForm(request.POST)
     if not form.is_valid():
         return render(request, "tasks/answer_refused.html", {"form": form, "task": task}, status=400)
+    if is_blank(form.cleaned_data["answer"]) and "empty" not in request.POST:
+        return render(request, "tasks/answer_refused.html", {"form": form, "task": task, "is_blank": True}, status=400)
     try:
         following = running.submit(user=signed_in(request), task_id=pk, answer=form.cleaned_data["answer"], hold=True)
     except Conflict as conflict:

@@ -2,6 +2,9 @@ import { disable, find, isDisabled } from "../../web/js/controls.js";
 import { store, recall } from "../../web/js/storage.js";
 import { text } from "../../web/js/strings.js";
 
+/** Letters, digits and signs; neither white space nor what nobody sees. */
+const VISIBLE = /[^\p{Z}\p{C}\u115f\u1160\u2800\u3164\uffa0]/u;
+
 /** @param {string} taskId */
 const key = (taskId) => `answer:${taskId}`;
 
@@ -9,8 +12,9 @@ const key = (taskId) => `answer:${taskId}`;
  * The answer box. What is typed is kept in sessionStorage per task until the server has accepted it.
  * @param {HTMLFormElement} form
  * @param {(answer: string) => void} onSend
+ * @param {() => void} onBlank nothing can be read in the answer; the next time it is sent as it is
  */
-export function createAnswer(form, onSend) {
+export function createAnswer(form, onSend, onBlank) {
   /** @type {HTMLTextAreaElement} */
   const box = find(form, "[data-answer]");
   /** @type {HTMLButtonElement} */
@@ -20,6 +24,7 @@ export function createAnswer(form, onSend) {
   let taskId = "";
   let ready = false;
   let sending = false;
+  let asked = false;
 
   function update() {
     disable(button, !ready || sending);
@@ -37,6 +42,7 @@ export function createAnswer(form, onSend) {
   const save = () => store("sessionStorage", key(taskId), box.value);
 
   box.addEventListener("input", () => {
+    asked = false;
     save();
     count();
   });
@@ -49,7 +55,11 @@ export function createAnswer(form, onSend) {
     event.preventDefault();
     if (isDisabled(button)) return;
     save();
-    onSend(box.value);
+    if (VISIBLE.test(box.value) || asked) onSend(box.value);
+    else {
+      asked = true;
+      onBlank();
+    }
   });
 
   return {

@@ -24,11 +24,6 @@ export function createFollower(target) {
   );
 
   return {
-    /** A text begins: whatever scrolls now is the page itself. */
-    rest() {
-      following = byHand = false;
-    },
-
     keepUp() {
       if (!following) return;
       const distance = below();

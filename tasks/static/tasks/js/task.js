@@ -20,18 +20,15 @@ function run(root) {
   const current = `/api/tasks/profession/${professionId}/current`;
   const taskView = createTaskView(root);
   const notice = createNotice(root, rewrite);
-  const answer = createAnswer(find(root, "[data-answer-form]"), submit);
+  const answer = createAnswer(find(root, "[data-answer-form]"), submit, () => notice.show("warning", text("blankAnswer")));
   const countdown = createCountdown(find(root, "[data-clock]"), {
     onSleep: resync,
     onEnd: () => notice.show("info", text("timeUp")),
   });
   const follower = createFollower(taskView.question);
   const question = createRenderer(taskView.question, follower.keepUp);
-  const report = createRenderer(taskView.report);
   let patience = new AbortController();
   let stream = /** @type {{close: () => void} | null} */ (null);
-  /** Accepted while its task still stands on the page. @type {string | null} */
-  let accepted = null;
 
   /** @param {import("../../web/js/stream.js").StreamEvent} event */
   function onEvent({ type, data }) {
@@ -39,48 +36,25 @@ function run(root) {
     else if (type === "token") {
       taskView.setState("writing");
       question.append(data.token);
-    } else if (type === "report") growReport(data.token);
-    else if (type === "reset") restart();
-    else if (type === "done") {
+    } else if (type === "reset") {
+      question.reset();
+      taskView.setState("waiting");
+    } else if (type === "done") {
       taskView.tellSource(data);
       ready(data.full_text, data.seconds_left);
-    } else if (type === "completed") location.assign(reportUrl);
+    } else if (type === "report" || type === "completed") location.assign(reportUrl);
     else if (type === "error") fail(data);
   }
 
   /** @param {import("../../web/js/api.js").TaskData} task */
   function begin(task) {
-    const next = String(task.id) !== root.dataset.taskId;
-    if (next) taskView.putAway(accepted ?? "");
-    accepted = null;
+    // This one was answered elsewhere, in another tab perhaps: the page of the next one is another page.
+    if (String(task.id) !== root.dataset.taskId) return location.reload();
     question.reset();
     taskView.describe(task);
     taskView.setState("waiting");
     countdown.show(task.time_limit_minutes);
     answer.setReady(false);
-    if (!next) return;
-    announce(text("writing"));
-    answer.open(String(task.id));
-    follower.rest();
-    taskView.comeToTop();
-  }
-
-  /** @param {string} token */
-  function growReport(token) {
-    if (taskView.report.hidden) {
-      taskView.putAway(accepted ?? "");
-      taskView.beginReport();
-      notice.show("ok", text("reportWriting"));
-      taskView.comeToTop();
-    }
-    report.append(token);
-  }
-
-  function restart() {
-    if (!taskView.report.hidden) return report.reset();
-    if (accepted !== null) return;
-    question.reset();
-    taskView.setState("waiting");
   }
 
   /** @param {string} whole  @param {number | null} left seconds */
@@ -98,8 +72,7 @@ function run(root) {
   /** @param {{code: string, message: string, retryable: boolean}} error */
   function fail(error) {
     answer.setSending(false);
-    if (!taskView.report.hidden) location.assign(reportUrl);
-    else if (error.code === "cancelled") {
+    if (error.code === "cancelled") {
       taskView.setState("cancelled");
       notice.show("info", text("stopped"), text("writeAgain"));
       resync();
@@ -112,7 +85,7 @@ function run(root) {
   /** Asks the server how things stand: after a sleep, and after a stop. */
   async function resync() {
     const state = await pageState();
-    if (!state || state.taskId !== root.dataset.taskId || taskView.isBusy() || accepted !== null) return;
+    if (!state || state.taskId !== root.dataset.taskId || taskView.isBusy()) return;
     answer.setReady(state.canAnswer);
     if (state.canAnswer) countdown.start(state.secondsLeft);
   }
@@ -126,7 +99,7 @@ function run(root) {
   function write() {
     stream?.close();
     patience.abort();
-    if (accepted === null) question.reset();
+    question.reset();
     answer.setReady(false);
     countdown.stop();
     taskView.setState("waiting");
@@ -137,7 +110,6 @@ function run(root) {
   }
 
   async function writePlainly() {
-    if (!taskView.report.hidden) return location.assign(reportUrl);
     // Where no stream gets through, the text of an earlier run is begun and shown as for those without JavaScript.
     if (!root.dataset.isCurrent) return location.replace(`${location.pathname}?again`);
     patience = new AbortController();

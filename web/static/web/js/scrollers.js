@@ -13,8 +13,9 @@ function mark(box) {
     box.tabIndex = 0;
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", text(box.matches("pre") ? "scrollingLog" : "scrollingTable"));
+    box.dataset.hint = text("scrollSideways");
   } else if (box !== document.activeElement) {
-    for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+    for (const name of ["tabindex", "role", "aria-label", "data-hint"]) box.removeAttribute(name);
   }
 }
 
