@@ -177,7 +177,7 @@ def in_force(user: User, task_id: int) -> Assessment:
         .with_marks()
         .select_related("submission__task__brief", "submission__task__simulation__profession", "generation")
         .defer("generation__messages", "generation__options")
-        .filter(submission__task=task_id)
+        .filter(submission__task__pk=task_id)
         .first()
     )
     if found is not None:
@@ -189,7 +189,7 @@ def in_force(user: User, task_id: int) -> Assessment:
 
 def pending_text(task_id: int) -> Generation | None:
     """Return the text that the marks of a task's answer will come from, while it is to be written."""
-    pending = Assessment.objects.in_force().filter(submission__task=task_id, status=Assessment.Status.PENDING)
+    pending = Assessment.objects.in_force().filter(submission__task__pk=task_id, status=Assessment.Status.PENDING)
     found = pending.select_related("generation").first()
     return found.generation if found is not None else None
 

@@ -223,14 +223,14 @@ class AssessmentSerializer(serializers.Serializer[None]):
 
 
 class OwnMarkSerializer(serializers.Serializer[None]):
-    criterion = StrictCharField(max_length=50)
+    criterion = StrictCharField(min_length=1, max_length=50, trim_whitespace=False)
     points = StrictIntegerField(min_value=0, max_value=MOST_POINTS)
 
 
 class OwnMarksSerializer(serializers.Serializer[None]):
     """The points that a learner gives themselves, for each criterion those of one of its levels."""
 
-    marks = serializers.ListField(child=OwnMarkSerializer(), allow_empty=False, max_length=MOST_MARKS)
+    marks = serializers.ListField(child=OwnMarkSerializer(), min_length=1, max_length=MOST_MARKS)
 
 
 class ReviewSerializer(serializers.Serializer[None]):

@@ -17,11 +17,12 @@ from accounts.models import User
 from accounts.tokens import create_token
 from generation.models import Generation
 from professions.models import Profession
-from tasks.models import Simulation, Task
+from tasks.models import Assessment, Simulation, Task
 from tests.client import Client
 from tests.conftest import Server, make_profession
 from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.test_refusals import session_of
+from tests.waiting import wait_until
 
 EXAMPLES = 12
 STREAM_EVENTS = 50
@@ -49,11 +50,11 @@ IDS = {
     "api_tasks_profession_profession_id_current_stream": ("path.profession_id", "professions"),
     "tasks_submit_create": ("path.task_id", "tasks"),
     "api_tasks_task_id_submit_stream": ("path.task_id", "tasks"),
-    "tasks_assessment_retrieve": ("path.task_id", "tasks"),
-    "tasks_assessment_update": ("path.task_id", "tasks"),
-    "tasks_assessment_retry_create": ("path.task_id", "tasks"),
-    "tasks_review_create": ("path.task_id", "tasks"),
-    "api_tasks_task_id_assessment_stream": ("path.task_id", "tasks"),
+    "tasks_assessment_retrieve": ("path.task_id", "answered"),
+    "tasks_assessment_update": ("path.task_id", "answered"),
+    "tasks_assessment_retry_create": ("path.task_id", "answered"),
+    "tasks_review_create": ("path.task_id", "answered"),
+    "api_tasks_task_id_assessment_stream": ("path.task_id", "answered"),
     "generations_retrieve": ("path.id", "generations"),
     "generations_cancel_create": ("path.id", "generations"),
     "api_generations_id_stream": ("path.id", "generations"),
@@ -99,7 +100,7 @@ def staff_in_a_browser() -> Visitor:
 
 def play(server: Server, visitor: Visitor) -> None:
     """Leave the visitor with tasks to answer in many professions, answered ones, stopped ones, and a report."""
-    professions = [make_profession(f"profession-{number}") for number in range(6)]
+    professions = [make_profession(f"profession-{number}") for number in range(10)]
     if visitor.user is None:
         return
     with Client(server.url, token=create_token(visitor.user)) as client:
@@ -108,6 +109,13 @@ def play(server: Server, visitor: Visitor) -> None:
         for _ in range(3):
             task = client.get(f"/api/tasks/profession/{professions[0].pk}/current").json()
             assert client.post(f"/api/tasks/{task['id']}/submit", {"answer": "x"}).status_code == 200
+        for profession in professions[4:] * 2:
+            task = client.get(f"/api/tasks/profession/{profession.pk}/current").json()
+            client.post(f"/api/tasks/{task['id']}/submit", {"answer": "I look at the leaves, and water them."})
+    pending = Assessment.objects.filter(status="pending")
+    wait_until(lambda: not pending.exists(), what="the marks")
+    unmarked = Assessment.objects.filter(submission__task__simulation__profession__in=professions[4:])
+    unmarked.update(status="not_marked", because="unusable")
     stopped = Task.objects.filter(submission=None, simulation__profession__in=professions[1:4])
     Generation.objects.filter(task__in=stopped).update(status="cancelled", fault="cancelled")
 
@@ -119,6 +127,8 @@ def configuration(visitor: Visitor, report: Path) -> str:
         "professions": Profession.objects.values_list("pk", flat=True),
         "briefs": Profession.objects.values_list("briefs", flat=True),
         "tasks": Task.objects.values_list("pk", flat=True),
+        "answered": Task.objects.exclude(submission=None).values_list("pk", flat=True),
+        "marks": [[{"criterion": "names-the-cause", "points": points}] for points in (0, 2)],
         "simulations": Simulation.objects.values_list("pk", flat=True),
         "generations": map(str, generations),
     }
@@ -139,9 +149,11 @@ def configuration(visitor: Visitor, report: Path) -> str:
         found = json.dumps(list(values))
         lines += [f"[dictionaries.{name}]\nvalues = {found}"] if found != "[]" else []
     for operation, (place, name) in IDS.items() if visitor.user else ():
+        places = {place: name} | ({"body.marks": "marks"} if operation == "tasks_assessment_update" else {})
+        known = (f'{json.dumps(at)} = {{ dictionary = "{of}", probability = 0.7 }}' for at, of in places.items())
         lines += [
             f"[[operations]]\ninclude-operation-id = {json.dumps(operation)}",
-            f'parameters = {{ {json.dumps(place)} = {{ dictionary = "{name}", probability = 0.7 }} }}',
+            f"parameters = {{ {', '.join(known)} }}",
         ]
     return "\n".join(lines)
 
