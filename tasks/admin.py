@@ -18,7 +18,7 @@ from professions.markdown import to_html
 from tasks import assessing
 from tasks.debrief import criteria_of, passages
 from tasks.models import Assessment, Simulation, Submission, Task
-from web.problems import Problem
+from web.problems import Conflict
 
 
 class TaskInline(ReadOnlyAdmin, admin.TabularInline[Task, Simulation]):
@@ -150,7 +150,7 @@ class SubmissionAdmin(ReadOnlyAdmin, ShortListAdmin[Submission]):
             reasons = {slug: request.POST.get(f"{slug}-reason", "").strip() for slug in slugs}
             try:
                 assessing.mark_by_person(submission, person=signed_in(request), points=points, reasons=reasons)
-            except Problem as refused:
+            except Conflict as refused:
                 problem = refused.message
             else:
                 self.message_user(request, _("Your marks are in force now."), messages.SUCCESS)

@@ -26,9 +26,10 @@ from tasks.marking.reading import Reading, read
 from tasks.marking.rubric import RubricCriterion
 from tasks.models import Assessment, Mark, Review, Simulation, Submission, Task
 from tasks.models.assessment import AssessmentQuerySet
-from web.problems import Conflict, Problem
+from web.problems import Conflict
 
 ASSESSMENT = "assessment"
+LONGEST_REASON = 2000  # characters of a learner's wish that a person look
 
 _BECAUSE = Assessment.Because
 # The faults of a text that say something else than that nobody was available.
@@ -229,14 +230,13 @@ def mark_oneself(user: User, task_id: int, points: Mapping[str, int]) -> Assessm
 
     Raises:
         Http404: the task is not the learner's.
-        Conflict: it is marked or being marked.
-        Problem: 400, the points are not those of the criteria's levels.
+        Conflict: it is marked or being marked, or the points are not those of the levels of its criteria.
     """
     assessment = in_force(user, task_id)
     if not assessment.is_for_learner and assessment.status != Assessment.Status.SELF:
         raise Conflict(_("This answer is marked, or being marked. Reload the page."), code="already_marked")
     if problem := _problem_with(points, assessment.criteria):
-        raise Problem(problem, code="invalid", status=400, fields={"marks": [str(problem)]})
+        raise Conflict(problem, code="other_criteria")
     with transaction.atomic():
         _supersede(assessment)
         own = Assessment.objects.create(
@@ -258,13 +258,13 @@ def mark_by_person(
 ) -> None:
     """Keep the points that a person of the staff gave, by criterion, in place of those in force.
 
-    A passage that was quoted for the same points stays quoted. Raises Problem, 400, when the points are not those of
-    the criteria's levels.
+    A passage that was quoted for the same points stays quoted. Raises Conflict when the points are not those of the
+    levels of its criteria.
     """
     with transaction.atomic():
         before = Assessment.objects.in_force().with_marks().select_for_update().get(submission=submission)
         if problem := _problem_with(points, before.criteria):
-            raise Problem(problem, code="invalid", status=400, fields={"marks": [str(problem)]})
+            raise Conflict(problem, code="other_criteria")
         _supersede(before)
         own = Assessment.objects.create(
             submission=submission,

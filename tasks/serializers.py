@@ -7,6 +7,7 @@ from rest_framework import serializers
 from generation.models import Generation
 from professions.models import MOST_POINTS, StateVariable
 from tasks import state
+from tasks.assessing import LONGEST_REASON
 from tasks.models import Assessment, Simulation, Task
 from tasks.running import too_long
 from web.fields import IdField, StrictCharField, StrictChoiceField, StrictIntegerField
@@ -15,8 +16,22 @@ from web.problems import Problem
 MOST_MARKS = 100
 
 
-@extend_schema_field({"type": "string", "maxLength": settings.ANSWER_MAX_CHARACTERS})
+# Any text but one with a character that no database takes.
+_TEXT = {"type": "string", "pattern": r"^[^\u0000]*$"}
+
+
+@extend_schema_field({**_TEXT, "maxLength": settings.ANSWER_MAX_CHARACTERS})
 class AnswerField(StrictCharField):
+    pass
+
+
+@extend_schema_field({**_TEXT, "maxLength": LONGEST_REASON})
+class ReasonField(StrictCharField):
+    pass
+
+
+@extend_schema_field({**_TEXT, "minLength": 1, "maxLength": 50})
+class SlugField(StrictCharField):
     pass
 
 
@@ -223,7 +238,7 @@ class AssessmentSerializer(serializers.Serializer[None]):
 
 
 class OwnMarkSerializer(serializers.Serializer[None]):
-    criterion = StrictCharField(min_length=1, max_length=50, trim_whitespace=False)
+    criterion = SlugField(min_length=1, max_length=50, trim_whitespace=False)
     points = StrictIntegerField(min_value=0, max_value=MOST_POINTS)
 
 
@@ -236,4 +251,4 @@ class OwnMarksSerializer(serializers.Serializer[None]):
 class ReviewSerializer(serializers.Serializer[None]):
     """Why a person is to look at an assessment."""
 
-    reason = StrictCharField(max_length=2000, allow_blank=True)
+    reason = ReasonField(max_length=LONGEST_REASON, allow_blank=True)

@@ -27,8 +27,6 @@ from tasks.marking.screening import is_blank
 from tasks.models import Assessment, Simulation, SimulationQuerySet, Task
 from web.problems import Conflict, Problem
 
-LONGEST_REASON = 2000
-
 
 @never_cache
 @require_safe
@@ -284,7 +282,7 @@ def mark_again(request: HttpRequest, pk: int) -> HttpResponse:
 def ask_for_review(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask a person to look at how an answer was marked."""
     with suppress(Conflict):  # the page shows that it was asked before
-        assessing.ask_for_review(signed_in(request), pk, request.POST.get("reason", "")[:LONGEST_REASON])
+        assessing.ask_for_review(signed_in(request), pk, request.POST.get("reason", "")[: assessing.LONGEST_REASON])
     return redirect("debrief", pk=pk)
 
 

@@ -212,5 +212,5 @@ def test_an_answer_can_only_be_marked_by_oneself_with_points_of_its_levels(nurse
     browser = DjangoClient()
     browser.force_login(alice)
     refused = browser.post(f"/tasks/{task.pk}/marks", {"names-the-cause": "1", "asks-first": "3", "says-when": "x"})
-    assert refused.status_code == 400
+    assert refused.status_code == 409
     assert not Mark.objects.exists()

@@ -254,7 +254,7 @@ def test_where_no_model_marks_it_is_said_and_the_learner_can(
     own = [{"criterion": one, "points": points} for one, points in (("names-the-cause", 0), ("asks-first", 3))]
     path = f"/api/tasks/{task}/assessment"
     refused = as_alice.http.put(path, json={"marks": own})
-    assert (refused.status_code, refused.json()["code"]) == (400, "invalid")
+    assert (refused.status_code, refused.json()["code"]) == (409, "other_criteria")
     assert "each criterion" in refused.json()["message"]
     half = [*own, {"criterion": "says-when", "points": 2}]
     assert "one of its levels" in as_alice.http.put(path, json={"marks": half}).json()["message"]
