@@ -89,6 +89,8 @@ def _begin_by_model(submission: Submission, rubric: list[RubricCriterion]) -> As
             kind=ASSESSMENT,
             subject=simulation.profession.slug,
             source=Generation.Source.MODEL,
+            # Handing in asked for it: should the process die before it begins, the sweep has it written.
+            held_until=timezone.now(),
         ),
     )
 

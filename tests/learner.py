@@ -140,7 +140,19 @@ class Learner:
             )
             if other["code"] != "already_submitted":
                 raise Lost(f"a second answer got {other}")
+        if self.chance(0.3):
+            await self._look_at_marks(task_id)
         return reading
+
+    async def _look_at_marks(self, task_id: int) -> None:
+        """Wait for the marks of an answer, and see that they stay what they are."""
+        path = f"/api/tasks/{task_id}/assessment"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (found := await self.call("GET", path))["status"] == "pending":
+                await self.breathe()
+        again = await self.call("GET", path)
+        if again != found:
+            raise Lost(f"the marks of {task_id} were {found} and are {again}")
 
     async def _streamed(self, task_id: int, answer: str, *, may_cancel: bool = True) -> Reading:
         ask = Ask("POST", f"/api/tasks/{task_id}/submit/stream", {"answer": answer}, task_id)

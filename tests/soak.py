@@ -100,6 +100,11 @@ class Rows:
     """What the database holds of this soak."""
 
     texts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # The texts that marks come from, apart from the others; each assessment, and how many marks it has.
+    markings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    assessments: dict[int, dict[str, Any]] = field(default_factory=dict)
+    marks: Counter[int] = field(default_factory=Counter)
+    submissions: set[int] = field(default_factory=set)
     answers: list[tuple[int, str]] = field(default_factory=list)
     authors: dict[str, str] = field(default_factory=dict)
 
@@ -150,15 +155,23 @@ class Site:
         return took
 
     def rows(self) -> Rows:
-        models = ["generation.generation", "tasks.submission"]
+        models = ["generation.generation", "tasks.submission", "tasks.assessment", "tasks.mark"]
         command = [sys.executable, "manage.py", "dumpdata", *models]
         printed = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, check=True).stdout
         rows = Rows()
         for row in json.loads(printed):
-            if row["model"] == "generation.generation":
-                rows.texts[row["pk"]] = row["fields"]
-            else:
-                rows.answers.append((row["fields"]["task"], row["fields"]["answer"]))
+            fields = row["fields"]
+            match row["model"]:
+                case "generation.generation":
+                    of_kind = rows.markings if fields["kind"] == "assessment" else rows.texts
+                    of_kind[row["pk"]] = fields
+                case "tasks.assessment":
+                    rows.assessments[row["pk"]] = fields
+                case "tasks.mark":
+                    rows.marks[fields["assessment"]] += 1
+                case _:
+                    rows.submissions.add(row["pk"])
+                    rows.answers.append((fields["task"], fields["answer"]))
         rows.authors = self._authors_texts()
         return rows
 
@@ -290,7 +303,13 @@ class Soak:
         self.rows.texts = {key: row for key, row in rows.texts.items() if key not in earlier}
         self.rows.authors = rows.authors
         self.rows.answers = [answer for answer in rows.answers if answer not in self.earlier.answers]
-        return not self._with_status("pending", "running")
+        self.rows.markings = {key: row for key, row in rows.markings.items() if key not in self.earlier.markings}
+        self.rows.submissions = rows.submissions - self.earlier.submissions
+        own = self.rows.submissions
+        self.rows.assessments = {key: row for key, row in rows.assessments.items() if row["submission"] in own}
+        self.rows.marks = rows.marks
+        still = [row for row in self.rows.markings.values() if row["status"] in {"pending", "running"}]
+        return not self._with_status("pending", "running") and not still
 
     def _with_status(self, *statuses: str) -> dict[str, dict[str, Any]]:
         return {key: row for key, row in self.rows.texts.items() if row["status"] in statuses}
@@ -327,6 +346,16 @@ class Soak:
         if row["status"] == "completed" and text not in self.author.whole:
             return False
         return not text or self.author.wrote(text, messages=row["messages"])
+
+    def marks_lost_or_made_up(self) -> list[str]:
+        """Answers with another number of assessments in force than one, and assessments with too few or many marks."""
+        in_force = Counter(row["submission"] for row in self.rows.assessments.values() if not row["superseded_at"])
+        wrong = [f"answer {one}: {in_force[one]} in force" for one in self.rows.submissions if in_force[one] != 1]
+        for key, row in self.rows.assessments.items():
+            wanted = len(row["rubric"]) if row["status"] == "marked" else 0
+            if row["status"] not in {"marked", "not_marked"} or self.rows.marks[key] != wanted:
+                wrong.append(f"assessment {key} is {row['status']} with {self.rows.marks[key]} marks")
+        return wrong
 
     def texts_seen_otherwise(self) -> list[str]:
         readings = ((learner, reading) for learner in self.learners for reading in learner.readings)

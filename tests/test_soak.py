@@ -35,6 +35,7 @@ def play_at_random(provider: FakeOpenAI) -> Play:
         assert soak.answers_lost_or_stored_twice() == []
         assert soak.texts_that_nobody_wrote() == []
         assert soak.texts_seen_otherwise() == []
+        assert soak.marks_lost_or_made_up() == []
         assert soak.calls_without_reason() == []
         assert soak.errors_logged() == []
         assert soak.slow_exits() == []
