@@ -20,7 +20,7 @@ from generation.models import Generation
 from generation.upstream.faults import FAULTS
 from professions.markdown import to_html
 from professions.models import Profession
-from tasks import assessing, figures, presentation, running
+from tasks import assessing, figures, presentation, running, state
 from tasks.debrief import criteria_of, passages
 from tasks.forms import AnswerForm
 from tasks.marking.screening import is_blank
@@ -103,6 +103,7 @@ def simulation(request: HttpRequest, pk: int) -> HttpResponse:
         "generation": task.generation,
         "question_html": to_html(task.question),
         "seconds_left": task.seconds_left,
+        "state": state.of_simulation(found, before=task.order).shown(),
         "earlier": [_shown(earlier) for earlier in found.ordered_tasks[:-1]],
         "error_message": _error_message(task.generation),
         "can_answer": found.is_current and task.can_be_answered,

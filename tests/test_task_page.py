@@ -1,5 +1,7 @@
 """The page of a task: tables that can be read, an empty answer that is meant, honest progress, nothing that jumps."""
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -7,7 +9,7 @@ from professions.loading import load_packs
 from professions.models import Profession
 from professions.packs import SHIPPED
 from tasks.models import Submission
-from tests.conftest import Server
+from tests.conftest import Server, make_marked_profession
 from tests.fake_openai import Behaviour, FakeOpenAI
 from tests.test_browser import go_on, start_as_guest
 
@@ -118,3 +120,22 @@ def test_the_bar_is_as_high_before_the_script_as_behind_it(
     assert with_script is not None
     assert without is not None
     assert with_script["height"] == without["height"]
+
+
+def test_the_page_shows_the_state_with_what_changed_it_and_an_aim_for_length(
+    authored_server: Server, transactional_db: None, page: Page
+) -> None:
+    nursery = make_marked_profession()
+    nursery.briefs.update(aim_words=140)
+    start_as_guest(page, authored_server, nursery.slug)
+    expect(page.locator("[data-state-values]")).to_contain_text(re.compile(r"Amara's trust\s+60"))
+    expect(page.locator("[data-question]")).to_have_attribute("data-state", "ready")
+    page.fill("[data-answer]", "Two words")
+    expect(page.locator("[data-counter]")).to_have_text("Words: 2. About 140 will do.")
+    page.fill("[data-answer]", "")
+    page.click("[data-submit]")
+    page.click("[data-submit]")
+    go_on(page)
+    expect(page.locator("[data-state-values]")).to_contain_text(
+        re.compile(r"Amara's trust\s+45 \(-15\)\s+because nobody looked at the leaves")
+    )

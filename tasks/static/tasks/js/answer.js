@@ -36,7 +36,9 @@ export function createAnswer(form, onSend, onBlank) {
 
   function count() {
     const words = box.value.trim() ? box.value.trim().split(/\s+/).length : 0;
-    if (counter) counter.textContent = text("counter", { words, characters: [...box.value].length });
+    if (!(counter instanceof HTMLElement)) return;
+    const { aim } = counter.dataset;
+    counter.textContent = aim ? text("counterWithAim", { words, aim }) : text("counter", { words });
   }
 
   const save = () => store("sessionStorage", key(taskId), box.value);
