@@ -16,8 +16,10 @@ from accounts.models import User
 from generation.models import Attempt, DailyTokens, Generation
 from generation.toy import TOY_MODEL
 from simulator.tiny_model import CannotRun, TinyModel, start
+from tasks.models import Assessment
 from tests.client import Client, shown_text
-from tests.conftest import PATIENCE, ROOT, Server, ServerStarter, make_profession
+from tests.conftest import PATIENCE, ROOT, Server, ServerStarter, make_marked_profession, make_profession
+from tests.test_marking import ANSWER
 from tests.test_verify import verify
 from tests.waiting import IN_CI, free_port, wait_until
 
@@ -63,14 +65,37 @@ def test_a_whole_simulation_of_five_tasks_and_a_report_is_written_by_it(
             shown.append(shown_text(events) or shown_text(events, "report"))
     assert events[-1]["type"] == "completed"
     assert len(shown) == 6
-    texts = list(Generation.objects.order_by("finished_at"))
+    texts = list(Generation.objects.exclude(kind="assessment").order_by("finished_at"))
     assert [one.text for one in texts] == shown
     assert {(one.status, one.source, one.model) for one in texts} == {("completed", "model", TOY_MODEL)}
     assert all(shown)
+    pending = Assessment.objects.filter(status="pending")
+    wait_until(lambda: not pending.exists(), what="the marks, or that there are none")
     attempts = Attempt.objects.all()
     assert {(one.outcome, one.http_status, one.tokens_estimated) for one in attempts} == {("completed", 200, False)}
     assert all(0 < (one.completion_tokens or 0) <= 60 for one in attempts)
     assert DailyTokens.objects.get(user=alice).tokens == sum(one.tokens for one in attempts)
+
+
+def test_it_is_asked_for_marks_by_a_schema_and_what_it_gets_wrong_is_none(
+    tiny: TinyModel, start_own_server: ServerStarter, alice_token: str
+) -> None:
+    nursery = make_marked_profession()
+    server = start_own_server(OPENAI_BASE_URL=tiny.base_url, LLM_MAX_TOKENS="150", **AS_TINY)
+    with Client(server.url, token=alice_token) as client:
+        task = client.get(f"/api/tasks/profession/{nursery.pk}/current").json()["id"]
+        client.events(f"/api/tasks/{task}/submit/stream?hold=1", body={"answer": ANSWER})
+        events = client.events(f"/api/tasks/{task}/assessment/stream")
+    assert events[-1]["type"] == "assessed"
+    found = events[-1]["data"]
+    assert found["status"] in {"marked", "not_marked"}
+    assert found["status"] == "marked" or found["because"] == "unusable"
+    text = Generation.objects.get(kind="assessment").text
+    named = set(re.findall(r'"criterion":\s*"([^"]*)"', text))
+    assert named, "it began as the schema says"
+    assert named <= {"names-the-cause", "asks-first", "says-when"}, "the server keeps to the schema by its grammar"
+    for event in events[1:-1]:
+        assert event["data"]["quotation"] in ANSWER
 
 
 def test_verify_finds_that_it_streams_counts_and_keeps_to_a_schema(tiny: TinyModel, tmp_path: Path) -> None:
