@@ -85,6 +85,7 @@ def _delete_prompts() -> int:
     ended = Simulation.objects.filter(
         report__status=Generation.Status.COMPLETED, report__finished_at__lt=timezone.now() - PROMPTS_ARE_KEPT_FOR
     )
-    of_these = Q(task__simulation__in=ended) | Q(pk__in=ended.values("report"))
+    marks = Q(assessment__submission__task__simulation__in=ended)
+    of_these = Q(task__simulation__in=ended) | Q(pk__in=ended.values("report")) | marks
     texts = list(Generation.objects.filter(of_these).exclude(messages=[]).values_list("pk", flat=True)[:AT_ONCE])
     return Generation.objects.filter(pk__in=texts).update(messages=[])

@@ -13,7 +13,7 @@ from accounts.tokens import create_token
 from generation.models import Attempt, Generation
 from professions.models import Profession
 from tasks import running
-from tasks.models import Simulation
+from tasks.models import Assessment, Simulation, Submission
 from tasks.retention import delete_leftovers
 
 pytestmark = pytest.mark.django_db
@@ -121,6 +121,9 @@ def test_the_prompts_of_a_run_go_a_month_after_its_report(profession: Profession
     for simulation in (old, young):
         simulation.report = Generation.objects.create(user=simulation.user, kind="report", status="completed")
         simulation.save()
+        submission = Submission.objects.create(task=simulation.current_task, answer="Mulch.")
+        marking = Generation.objects.create(user=simulation.user, kind="assessment", status="completed")
+        Assessment.objects.create(submission=submission, marked_by="model", rubric=[], generation=marking)
     Generation.objects.update(messages=[{"role": "user", "content": "Write."}], text="Written.")
     Generation.objects.filter(kind="report").update(finished_at=timezone.now() - timedelta(days=29))
     Generation.objects.filter(user=alice, kind="report").update(finished_at=LONG_AGO)
