@@ -42,6 +42,8 @@ def begin(submission: Submission, rubric: list[RubricCriterion]) -> Assessment:
     Answers that say nothing are marked here and now, and no model is asked.
     """
     because = screening.screened(submission.answer, submission.task.question)
+    if not rubric:
+        because = _BECAUSE.NO_CRITERIA
     if because:
         return _mark_by_rule(submission, rubric, because)
     return _begin_by_model(submission, rubric)

@@ -208,6 +208,15 @@ def test_an_answer_that_says_nothing_gets_no_points_and_asks_no_model(
     assert as_alice.get(path.replace(events[1]["id"], events[-1]["id"])).status_code == 204
 
 
+def test_a_task_without_criteria_is_not_marked_by_anybody(
+    as_alice: Client, nursery: Profession, provider: FakeOpenAI
+) -> None:
+    Criterion.objects.all().delete()
+    found = assessed(as_alice, answered(as_alice, nursery))
+    assert (found["status"], found["because"], found["most"], found["marks"]) == ("marked", "no_criteria", 0, [])
+    assert not provider.markings
+
+
 def test_two_tabs_and_a_repeated_answer_are_marked_once(
     as_alice: Client, nursery: Profession, provider: FakeOpenAI
 ) -> None:

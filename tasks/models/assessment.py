@@ -60,6 +60,7 @@ class Assessment(models.Model):
         EMPTY = "empty", _("the answer is empty")
         COPIED = "copied", _("the answer is copied from the task")
         TOO_SHORT = "too_short", _("the answer is too short to be looked at")
+        NO_CRITERIA = "no_criteria", _("the task has no criteria")
 
     submission = models.ForeignKey(
         Submission, on_delete=models.CASCADE, related_name="assessments", verbose_name=_("submission")
